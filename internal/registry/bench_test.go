@@ -1,0 +1,191 @@
+package registry
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"runtime/metrics"
+	"slices"
+	"testing"
+	"time"
+)
+
+// sizes are the numbers of rows at which benchmarks run: how cost grows is part of the result. -short leaves out the million.
+func sizes() []int {
+	if testing.Short() {
+		return []int{1_000, 10_000, 100_000}
+	}
+	return []int{1_000, 10_000, 100_000, 1_000_000}
+}
+
+// benchRow has the lengths that page 5 budgets for: license 17, ip 13, clientId 12, login 20 characters.
+func benchRow(w *world, i int) Row {
+	row := w.row(i)
+	h := uint64(i) * 0x9e3779b97f4a7c15
+	row.License = fmt.Sprintf("%06X-%010d", h>>40, i)
+	row.IP = fmt.Sprintf("203.%03d.%03d.%d", h>>56, h>>48&255, 10+h>>40&63)
+	row.ClientID = fmt.Sprintf("client-%05x", h>>44)
+	row.Login = fmt.Sprintf("user%08d@test.com", i)
+	row.Authorized = i%2 == 0
+	return row
+}
+
+func benchWorld(rows int) *world {
+	w := newWorld()
+	for range rows {
+		w.openBench()
+	}
+	return w
+}
+
+func (w *world) openBench() Row {
+	w.opened++
+	row := benchRow(w, w.opened)
+	if err := w.Insert(row, Unlimited); err != nil {
+		panic(err)
+	}
+	return row
+}
+
+func eachSize(b *testing.B, bench func(b *testing.B, w *world, rows int)) {
+	for _, rows := range sizes() {
+		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
+			w := benchWorld(rows)
+			b.ReportAllocs()
+			b.ResetTimer()
+			bench(b, w, rows)
+		})
+	}
+}
+
+// reportQuantiles prints what the mean hides.
+func reportQuantiles(b *testing.B, took []time.Duration) {
+	if len(took) == 0 {
+		return
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Nanoseconds()), "p50-ns")
+	b.ReportMetric(float64(took[len(took)*99/100].Nanoseconds()), "p99-ns")
+}
+
+func BenchmarkInsertRemove(b *testing.B) {
+	eachSize(b, func(b *testing.B, w *world, rows int) {
+		row := benchRow(w, rows/2)
+		for b.Loop() {
+			w.Remove(row.Application, row.ServerID)
+			if err := w.Insert(row, Unlimited); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func BenchmarkList(b *testing.B) {
+	eachSize(b, func(b *testing.B, w *world, rows int) {
+		var took []time.Duration
+		for b.Loop() {
+			start := time.Now()
+			w.List(w.query(1+rand.IntN(rows/50), 50))
+			took = append(took, time.Since(start))
+		}
+		reportQuantiles(b, took)
+	})
+}
+
+func BenchmarkSearch(b *testing.B) {
+	for _, needle := range []string{"-0000000777", "a", "zzz"} {
+		b.Run("needle="+needle, func(b *testing.B) {
+			eachSize(b, func(b *testing.B, w *world, _ int) {
+				q := w.query(1, 10)
+				q.Search, q.Categories = needle, License|IP|ClientID
+				for b.Loop() {
+					w.List(q)
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkChangeUnderQueries is what one insertion and one removal cost while 100 different live queries, half of them searches,
+// are watched and read every 250 changes: a pause of 50 ms at 5,000 changes a second.
+func BenchmarkChangeUnderQueries(b *testing.B) {
+	eachSize(b, func(b *testing.B, w *world, rows int) {
+		var watches []*Watch
+		for i := range 100 {
+			q := w.query(1+i*i%(rows/50), 1+i%50)
+			if i%2 == 0 {
+				q.Search, q.Categories = fmt.Sprintf("%02x", i), License|ClientID
+				q.Page = 1 + i%5
+			}
+			_, watch := w.Watch(q)
+			watches = append(watches, watch)
+		}
+		changes := 0
+		for b.Loop() {
+			w.openBench()
+			row := w.row(1 + rand.IntN(w.opened))
+			w.Remove(row.Application, row.ServerID)
+			if changes += 2; changes%250 == 0 {
+				for _, watch := range watches {
+					watch.Poll()
+				}
+			}
+		}
+	})
+}
+
+// BenchmarkFanOut is one change and the step that it is to each of 1,000 watchers of 100 live queries.
+func BenchmarkFanOut(b *testing.B) {
+	eachSize(b, func(b *testing.B, w *world, rows int) {
+		var watches []*Watch
+		for i := range 1000 {
+			q := w.query(1+i%100%(rows/50), 50-i%100/20)
+			_, watch := w.Watch(q)
+			watches = append(watches, watch)
+		}
+		encode := func(*Delta) []byte { return nil }
+		for b.Loop() {
+			w.openBench()
+			for _, watch := range watches {
+				watch.Poll().Encoded(encode)
+			}
+		}
+	})
+}
+
+// BenchmarkMemory prints the heap that a row takes, with everything that finds it, and how long a full collection takes.
+func BenchmarkMemory(b *testing.B) {
+	for _, rows := range sizes() {
+		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
+			for b.Loop() {
+				before := heap()
+				w := benchWorld(rows)
+				taken := heap() - before
+				start := time.Now()
+				runtime.GC()
+				b.ReportMetric(float64(time.Since(start).Microseconds()), "gc-µs")
+				b.ReportMetric(float64(taken)/float64(rows), "B/row")
+				runtime.KeepAlive(w)
+			}
+		})
+	}
+}
+
+// heap returns the bytes of live objects.
+func heap() int64 {
+	runtime.GC()
+	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(sample)
+	return int64(sample[0].Value.Uint64())
+}
+
+// TestListOfAnyPageCostsAlike counts what a deep page touches, rather than timing it: allocations do not grow with depth or rows.
+func TestListOfAnyPageCostsAlike(t *testing.T) {
+	count := func(rows, page int) float64 {
+		w := benchWorld(rows)
+		return testing.AllocsPerRun(20, func() { w.List(w.query(page, 50)) })
+	}
+	if small, large := count(100, 1), count(20_000, 300); large > small {
+		t.Fatalf("first of 2 pages: %v allocations, 300th of 400: %v", small, large)
+	}
+}

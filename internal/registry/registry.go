@@ -1,0 +1,265 @@
+// Package registry is the deep core: the rows of every live session that this node knows, in list order, with search, page and
+// live queries. It owns what lists, streams, limits and revocation need of a session; details live in the record (package store).
+//
+// It promises: an insert, update or removal is visible to every list and stream before the call returns; a watcher that starts
+// from its snapshot and applies every Delta holds exactly the page that List returns at that moment (G1); a watcher costs at most
+// the page that it was last sent (G2); Insert and Update check revocation, state and quota under the lock with which
+// SetApplication raises the epoch and collects the rows (G4). One lock an organization; no lock is held across I/O or a call out of
+// the package, and long scans run on a copy without it. All methods are safe for concurrent use. No network, no SQL, no clock but
+// the one that it is given.
+//
+// How it works: an application's rows are a counted B-tree in list order, so that any page is a seek. A search scans, and a live
+// query that searches keeps a run of its matches around the page. A change marks the live queries on whose page it can show;
+// whoever is due evaluates one, once for all its watchers, and compares page with page.
+package registry
+
+import (
+	"sync"
+	"time"
+
+	"github.com/rollcallhq/rollcall/api"
+)
+
+// Config configures New. The zero value is usable.
+type Config struct {
+	Now func() time.Time // nil = time.Now; used for pacing only, and called under locks: it must not block
+}
+
+// Unlimited is the limit of a plan that has none.
+const Unlimited = -1
+
+// runMargin is how many matches a searching live query keeps on either side of its page: 16 KiB at most.
+const runMargin = 1024
+
+// Registry holds the live sessions of all organizations.
+type Registry struct {
+	now    func() time.Time
+	margin int // runMargin, but in tests
+
+	mu            sync.RWMutex
+	organizations map[api.OrganizationID]*organization
+	applications  map[api.ApplicationID]*application // those that were set
+}
+
+// New returns an empty registry.
+func New(cfg Config) *Registry {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Registry{
+		now:           cfg.Now,
+		margin:        runMargin,
+		organizations: map[api.OrganizationID]*organization{},
+		applications:  map[api.ApplicationID]*application{},
+	}
+}
+
+// organization returns the organization, as an empty one when nothing is known of it.
+func (r *Registry) organization(id api.OrganizationID) *organization {
+	r.mu.RLock()
+	o := r.organizations[id]
+	r.mu.RUnlock()
+	if o != nil {
+		return o
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if o = r.organizations[id]; o == nil {
+		o = &organization{id: id, now: r.now, applications: map[api.ApplicationID]*application{}}
+		r.organizations[id] = o
+	}
+	return o
+}
+
+// lock returns a known application with its organization locked; nil, and nothing locked, for one that was never set.
+func (r *Registry) lock(id api.ApplicationID) *application {
+	r.mu.RLock()
+	a := r.applications[id]
+	r.mu.RUnlock()
+	if a != nil {
+		a.organization.mu.Lock()
+	}
+	return a
+}
+
+// SetApplication makes an application known or changes its gate: epoch and revocation time never go down, lastConnection is the
+// maximum ever seen. It returns the rows that may not stay, oldest first: all of them unless the state is active, else those that
+// came in under an earlier epoch; an update with a newer credential does not change under which epoch a session came in. They stay
+// in the registry until the caller has ended and removed each. Idempotent. An application cannot move to another organization.
+func (r *Registry) SetApplication(org api.OrganizationID, app api.ApplicationID, gate Gate, lastConnection api.Millis) []Row {
+	a := r.lock(app)
+	if a == nil {
+		o := r.organization(org)
+		o.mu.Lock()
+		a = o.applicationLocked(app)
+		o.unlock()
+		r.mu.Lock()
+		if r.applications[app] == nil {
+			r.applications[app] = a
+		}
+		r.mu.Unlock()
+		a = r.lock(app)
+	}
+	a.gate = Gate{
+		State:     gate.State,
+		Epoch:     max(a.gate.Epoch, gate.Epoch),
+		RevokedAt: max(a.gate.RevokedAt, gate.RevokedAt),
+	}
+	if lastConnection > a.lastConnection {
+		a.lastConnection = lastConnection
+		for _, q := range a.queries {
+			q.checkLocked()
+		}
+	}
+	gate = a.gate
+	var rows *order
+	if gate.State != api.ApplicationActive || a.staleLocked() {
+		rows = a.order.Copy()
+	}
+	a.organization.unlock()
+
+	var leave []Row
+	if rows != nil {
+		rows.Reverse(func(e *entry) bool {
+			if gate.State != api.ApplicationActive || e.epoch < gate.Epoch {
+				leave = append(leave, e.value())
+			}
+			return true
+		})
+	}
+	return leave
+}
+
+// Insert adds a row. It is refused with ErrArchived, ErrPaused, ErrRevoked, ErrExists or ErrQuota (an authorized row when the
+// organization has maxAuthorized authorized rows already; Unlimited for none), with ErrGone for an application that was never set
+// in that organization, and with ErrServerID. A refused row leaves no trace.
+func (r *Registry) Insert(row Row, maxAuthorized int) error {
+	if _, session, ok := row.ServerID.Split(); !ok || session != row.Session {
+		return ErrServerID
+	}
+	e := newEntry(row)
+	a := r.lock(row.Application)
+	if a == nil {
+		return ErrGone
+	}
+	o := a.organization
+	defer o.unlock()
+	if o.id != row.Organization {
+		return ErrGone
+	}
+	if err := a.gate.admits(row.Credential); err != nil {
+		return err
+	}
+	if a.sessions[row.Session] != nil {
+		return ErrExists
+	}
+	if row.Authorized && maxAuthorized >= 0 && o.authorized >= maxAuthorized {
+		return ErrQuota
+	}
+	e.epoch = a.gate.epochOf(row.Credential)
+	a.applyLocked(change{to: e})
+	return nil
+}
+
+// Update replaces the row with the same Application and ServerID; its Organization, Session and CreatedAt stay as they were, and
+// LastActiveAt never goes back. The checks of Insert apply, the quota to a row that becomes authorized; ErrGone when there is no
+// such row (any more).
+func (r *Registry) Update(row Row, maxAuthorized int) error {
+	a := r.lock(row.Application)
+	if a == nil {
+		return ErrGone
+	}
+	o := a.organization
+	defer o.unlock()
+	old := a.findLocked(row.ServerID)
+	if old == nil {
+		return ErrGone
+	}
+	if err := a.gate.admits(row.Credential); err != nil {
+		return err
+	}
+	if row.Authorized && !old.row.Authorized && maxAuthorized >= 0 && o.authorized >= maxAuthorized {
+		return ErrQuota
+	}
+	row.Organization, row.Session, row.CreatedAt = old.row.Organization, old.row.Session, old.row.CreatedAt
+	row.LastActiveAt = max(row.LastActiveAt, api.Millis(old.active.Load()))
+	e := newEntry(row)
+	e.epoch = old.epoch
+	a.applyLocked(change{from: old, to: e})
+	return nil
+}
+
+// Touch records activity of a session; an earlier time than the last one changes nothing. It changes no list and no stream: only
+// derived status depends on it.
+func (r *Registry) Touch(app api.ApplicationID, id api.ServerID, at api.Millis) {
+	a := r.lock(app)
+	if a == nil {
+		return
+	}
+	defer a.organization.unlock()
+	if e := a.findLocked(id); e != nil {
+		e.active.Store(max(e.active.Load(), int64(at)))
+	}
+}
+
+// Remove takes a row out and returns it as it was last.
+func (r *Registry) Remove(app api.ApplicationID, id api.ServerID) (Row, bool) {
+	a := r.lock(app)
+	if a == nil {
+		return Row{}, false
+	}
+	defer a.organization.unlock()
+	e := a.findLocked(id)
+	if e == nil {
+		return Row{}, false
+	}
+	a.applyLocked(change{from: e})
+	return e.value(), true
+}
+
+// Get returns a row by session id.
+func (r *Registry) Get(app api.ApplicationID, session api.SessionID) (Row, bool) {
+	a := r.lock(app)
+	if a == nil {
+		return Row{}, false
+	}
+	defer a.organization.unlock()
+	if e := a.sessions[session]; e != nil {
+		return e.value(), true
+	}
+	return Row{}, false
+}
+
+// Authorized returns the organization's authorized rows.
+func (r *Registry) Authorized(org api.OrganizationID) int {
+	o := r.organization(org)
+	o.mu.Lock()
+	defer o.unlock()
+	return o.authorized
+}
+
+// Stats are the registry's numbers for metrics.
+type Stats struct {
+	Sessions    int // rows
+	LiveQueries int // distinct queries that are watched
+	Watchers    int
+}
+
+// Stats returns the current numbers.
+func (r *Registry) Stats() Stats {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	var s Stats
+	for _, o := range r.organizations {
+		o.mu.Lock()
+		for _, a := range o.applications {
+			s.Sessions += a.order.Len()
+			s.LiveQueries += len(a.queries)
+			for _, q := range a.queries {
+				s.Watchers += q.watchers
+			}
+		}
+		o.unlock()
+	}
+	return s
+}

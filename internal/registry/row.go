@@ -1,0 +1,178 @@
+package registry
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/rollcallhq/rollcall/api"
+)
+
+// Row is what the registry keeps of one live session. A row is replaced, never changed in place.
+type Row struct {
+	Organization api.OrganizationID
+	Application  api.ApplicationID
+	Session      api.SessionID
+	ServerID     api.ServerID // ends in Session
+	CreatedAt    api.Millis
+	IP           string
+	ClientID     string // what is shown: the session id when the client gave none
+	Login        string // "" = none
+	License      string // "" = none
+	Authorized   bool
+
+	TokenExpiresAt api.Millis // 0 = no expiry
+	LastActiveAt   api.Millis // 0 = CreatedAt
+
+	// Credential is what the session was opened, upgraded or renewed with last; revocation judges it at the door.
+	Credential Credential
+}
+
+// Derived returns the row's derived status at now; a live session is expired, idle or active. A token is expired from the very
+// millisecond of its expiry (RFC 7519, section 4.1.4), a session idle from idleAfter after its last activity.
+func (row Row) Derived(now api.Millis, idleAfter time.Duration) api.DerivedStatus {
+	return derived(row.TokenExpiresAt, max(row.LastActiveAt, row.CreatedAt), now, idleAfter)
+}
+
+func derived(expiresAt, activeAt, now api.Millis, idleAfter time.Duration) api.DerivedStatus {
+	switch {
+	case expiresAt != 0 && expiresAt <= now:
+		return api.DerivedExpired
+	case activeAt.Add(idleAfter) <= now:
+		return api.DerivedIdle
+	}
+	return api.DerivedActive
+}
+
+// Credential tells how revocation judges a session at the door: a Rollcall token by its epoch, a foreign one by its iat, none
+// (publishable key) not at all. Once inside, a session is judged by the epoch under which it came in; see SetApplication.
+type Credential struct {
+	Kind     CredentialKind
+	Epoch    uint64     // of a Rollcall token
+	IssuedAt api.Millis // of a foreign token
+}
+
+// CredentialKind is the kind of a Credential.
+type CredentialKind uint8
+
+// The kinds of credentials.
+const (
+	CredentialNone     CredentialKind = 0
+	CredentialRollcall CredentialKind = 1
+	CredentialForeign  CredentialKind = 2
+)
+
+// Gate is what decides at the door of an application. Epoch and RevokedAt only ever rise.
+type Gate struct {
+	State     api.ApplicationState
+	Epoch     uint64
+	RevokedAt api.Millis // by SQL's clock; 0 = never
+}
+
+// Errors of Insert and Update.
+var (
+	ErrRevoked  = errors.New("credential is from before a revocation")
+	ErrPaused   = errors.New("application is paused")
+	ErrArchived = errors.New("application is archived")
+	ErrQuota    = errors.New("authorized sessions of the plan are used up")
+	ErrExists   = errors.New("session is already in the registry")
+	ErrGone     = errors.New("session is not in the registry")
+	ErrServerID = errors.New("server id does not end in the session id")
+)
+
+// admits judges a credential at the door.
+func (g Gate) admits(c Credential) error {
+	switch {
+	case g.State == api.ApplicationArchived:
+		return ErrArchived
+	case g.State != api.ApplicationActive:
+		return ErrPaused
+	case c.Kind == CredentialRollcall && c.Epoch < g.Epoch:
+		return ErrRevoked
+	case c.Kind == CredentialForeign && g.RevokedAt != 0 && seconds(c.IssuedAt) <= seconds(g.RevokedAt):
+		return ErrRevoked // iat has whole seconds only: the second of the revocation counts as before it (page 3)
+	}
+	return nil
+}
+
+func seconds(m api.Millis) api.Millis { return m / 1000 }
+
+// epochOf returns the epoch under which a session comes in that is opened with c. A Rollcall token from a later epoch than the
+// gate's proves that the session was opened after a revocation that this node has yet to hear of. A foreign token proves nothing
+// of the kind: its iat is by another clock, and may lie ahead.
+func (g Gate) epochOf(c Credential) uint64 {
+	if c.Kind == CredentialRollcall {
+		return max(g.Epoch, c.Epoch)
+	}
+	return g.Epoch
+}
+
+// entry is a row in an application's order. It is immutable but for active, so that scans read it without the lock; an update
+// puts another entry in its place.
+type entry struct {
+	row    Row
+	folded [len(categories)]string // what searches look at, in the order of categories
+	epoch  uint64                  // under which the session came in
+	active atomic.Int64            // in place of row.LastActiveAt; written under the organization's lock
+}
+
+func newEntry(row Row) *entry {
+	id := string(row.ServerID)
+	if n := len(id) - len(row.ClientID); n > 0 && id[n:] == row.ClientID {
+		row.ClientID = id[n:] // most clients have no id of their own: share the memory
+	}
+	e := &entry{row: row, folded: [len(categories)]string{fold(row.License), fold(row.IP), fold(row.ClientID)}}
+	e.active.Store(int64(max(row.LastActiveAt, row.CreatedAt)))
+	return e
+}
+
+// value returns the row as it is now.
+func (e *entry) value() Row {
+	row := e.row
+	row.LastActiveAt = api.Millis(e.active.Load())
+	return row
+}
+
+// before is the list order: newest first, then by server id, descending and bytewise (page 2).
+func (e *entry) before(other *entry) bool {
+	if e.row.CreatedAt != other.row.CreatedAt {
+		return e.row.CreatedAt > other.row.CreatedAt
+	}
+	return e.row.ServerID > other.row.ServerID
+}
+
+// show returns the row as lists and streams show it. It shares the entry's memory.
+func (e *entry) show() api.Row {
+	row := api.Row{
+		ServerID:  e.row.ServerID,
+		IPAddress: e.row.IP,
+		CreatedAt: e.row.CreatedAt,
+		ClientID:  e.row.ClientID,
+	}
+	if e.row.Login != "" {
+		row.Login = &e.row.Login
+	}
+	if e.row.License != "" {
+		row.License = &e.row.License
+	}
+	return row
+}
+
+// showsLike tells whether show returns the same for both.
+func (e *entry) showsLike(other *entry) bool {
+	return e == other ||
+		e.row.ServerID == other.row.ServerID && e.row.CreatedAt == other.row.CreatedAt && e.row.IP == other.row.IP &&
+			e.row.ClientID == other.row.ClientID && e.row.Login == other.row.Login && e.row.License == other.row.License
+}
+
+func (e *entry) derived(now api.Millis, idleAfter time.Duration) api.DerivedStatus {
+	return derived(e.row.TokenExpiresAt, api.Millis(e.active.Load()), now, idleAfter)
+}
+
+func show(entries []*entry) []api.Row {
+	rows := make([]api.Row, len(entries))
+	for i, e := range entries {
+		rows[i] = e.show()
+	}
+	return rows
+}
