@@ -1,0 +1,65 @@
+package store
+
+import (
+	"context"
+	"testing"
+)
+
+// Escape and Unescape are the spelling of text in SQL.
+func Escape(s string) string   { return escape(s) }
+func Unescape(s string) string { return unescape(s) }
+
+// Exec runs a statement on the connection that writes.
+func Exec(t testing.TB, db DB, query string) {
+	t.Helper()
+	if _, err := db.(*engine).write.ExecContext(context.Background(), query); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Queries returns the statements that must not read more rows the more sessions there are, by name, with the index of each.
+func Queries() map[string][2]string {
+	return map[string][2]string{
+		"recordsByID":  {recordsByID, "sqlite_autoindex_sessions_1"},
+		"endedNewest":  {endedNewest, "sessions_ended"},
+		"endedAfter":   {endedAfter, "sessions_ended"},
+		"countEnded":   {countEnded, "sessions_ended"},
+		"expire":       {expireRecords, "sessions_expiry"},
+		"nextOpen":     {nextOpen, "sessions_open"},
+		"closeOpen":    {closeOpen, "sessions_open"},
+		"applications": {applicationsSince, "applications_version"},
+		"keys":         {keysSince, "api_keys_version"},
+		"denials":      {denialsSince, "denials_version"},
+		"purge":        {purgeDenials, "denials_expires_at"},
+	}
+}
+
+// Plan returns how SQLite runs a statement.
+func Plan(t testing.TB, db DB, query string) (plan []string) {
+	t.Helper()
+	e := db.(*engine)
+	query = e.sql(query)
+	var args []any
+	for _, c := range query {
+		if c == '?' {
+			args = append(args, 1)
+		}
+	}
+	rows, err := e.write.QueryContext(context.Background(), "EXPLAIN QUERY PLAN "+query, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id, parent, unused int
+		var detail string
+		if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+			t.Fatal(err)
+		}
+		plan = append(plan, detail)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}

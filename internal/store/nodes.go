@@ -1,0 +1,124 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rollcallhq/rollcall/api"
+)
+
+// sweepBatch is how many records one transaction of a sweep closes, so that writers wait for milliseconds, not for the sweep.
+const sweepBatch = 1000
+
+const (
+	raiseIncarnation = `UPDATE counters SET value = value + 1 WHERE name = 'incarnation' RETURNING value`
+	insertNode       = `INSERT INTO nodes (incarnation, name, claimed_at, beat_at, fenced_at) VALUES (?, ?, {now}, {now}, 0)`
+	// A beat counts only for the newest incarnation of a name, and only while no sweep has fenced it.
+	beatNode = `UPDATE nodes SET beat_at = CASE WHEN beat_at < {now} THEN {now} ELSE beat_at END
+		WHERE incarnation = ? AND name = ? AND fenced_at = 0
+			AND NOT EXISTS (SELECT 1 FROM nodes AS newer WHERE newer.name = nodes.name AND newer.incarnation > nodes.incarnation)`
+	// The condition is repeated in the write, so that a node that beats at this moment either is fenced or lives.
+	fenceNodes = `UPDATE nodes SET fenced_at = {now}
+		WHERE fenced_at = 0 AND ((name = ? AND incarnation < ?) OR (name <> ? AND beat_at < {now} - ?))`
+	selectNode = `SELECT name, beat_at, fenced_at FROM nodes WHERE incarnation = ?`
+	// Asked again and again for the next one it walks the distinct incarnations of the open records by index, however many records
+	// each has.
+	nextOpen  = `SELECT min(incarnation) FROM sessions WHERE ended_at = 0 AND incarnation > ?`
+	closeOpen = `UPDATE sessions SET ended_at = CASE WHEN created_at > ? THEN created_at ELSE ? END, end_reason = ?
+		WHERE (application, id) IN (SELECT application, id FROM sessions WHERE ended_at = 0 AND incarnation = ? LIMIT ?)`
+	forgetNodes = `DELETE FROM nodes WHERE fenced_at <> 0
+		AND NOT EXISTS (SELECT 1 FROM sessions WHERE ended_at = 0 AND sessions.incarnation = nodes.incarnation)`
+)
+
+// nodes implements Nodes.
+type nodes struct{ *engine }
+
+func (n nodes) Claim(ctx context.Context, name string) (incarnation int64, err error) {
+	err = n.update(ctx, func(tx *sql.Tx) error {
+		if err := tx.QueryRowContext(ctx, n.sql(raiseIncarnation)).Scan(&incarnation); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, n.sql(insertNode), incarnation, escape(name))
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("claim the node name %s: %w", name, err)
+	}
+	return incarnation, nil
+}
+
+func (n nodes) Beat(ctx context.Context, name string, incarnation int64) error {
+	res, err := n.write.ExecContext(ctx, n.sql(beatNode), incarnation, escape(name))
+	if err != nil {
+		return fmt.Errorf("write the node's sign of life: %w", err)
+	}
+	switch rows, err := res.RowsAffected(); {
+	case err != nil:
+		return fmt.Errorf("write the node's sign of life: %w", err)
+	case rows == 0:
+		return fmt.Errorf("node %s, incarnation %d: %w", name, incarnation, ErrLeaseLost)
+	}
+	return nil
+}
+
+func (n nodes) Sweep(ctx context.Context, name string, incarnation int64, lapse time.Duration) (int, error) {
+	total := 0
+	_, err := n.write.ExecContext(ctx, n.sql(fenceNodes), escape(name), incarnation, escape(name), lapse.Milliseconds())
+	for after := int64(minIncarnation); err == nil; {
+		var next sql.NullInt64
+		if err = n.write.QueryRowContext(ctx, n.sql(nextOpen), after).Scan(&next); err != nil || !next.Valid {
+			break
+		}
+		after = next.Int64
+		if after == incarnation {
+			continue
+		}
+		var closed int
+		closed, err = n.closeRecords(ctx, name, after)
+		total += closed
+	}
+	if err == nil {
+		_, err = n.write.ExecContext(ctx, n.sql(forgetNodes))
+	}
+	if err != nil {
+		return total, fmt.Errorf("close the records of dead nodes: %w", err)
+	}
+	return total, nil
+}
+
+// minIncarnation is below every incarnation.
+const minIncarnation = -1 << 63
+
+// closeRecords closes the open records of an incarnation that is dead, and none of one that lives.
+func (n nodes) closeRecords(ctx context.Context, sweeper string, incarnation int64) (total int, err error) {
+	var (
+		owner          string
+		lastSeen, dead int64
+		reason         = api.EndNodeLost
+	)
+	err = n.write.QueryRowContext(ctx, n.sql(selectNode), incarnation).Scan((*text)(&owner), &lastSeen, &dead)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		// Written late, after the sweep that closed the rest: nobody can say when that node was seen last.
+	case err != nil:
+		return 0, err
+	case dead == 0:
+		return 0, nil
+	case owner == sweeper:
+		reason = api.EndServerStopped
+	}
+	for {
+		res, err := n.write.ExecContext(ctx, n.sql(closeOpen), lastSeen, lastSeen, string(reason), incarnation, sweepBatch)
+		if err != nil {
+			return total, err
+		}
+		rows, err := res.RowsAffected()
+		total += int(rows)
+		if err != nil || rows < sweepBatch {
+			return total, err
+		}
+	}
+}

@@ -1,0 +1,154 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+
+	"github.com/rollcallhq/rollcall/api"
+)
+
+const (
+	recordColumns = `application, id, organization, server_id, incarnation, created_at, ip, client_id, login, license, authorized,
+		token_expires_at, name, hostname, user_agent, client_info, last_active_at, ended_at, end_reason, ended_by, end_text`
+	// The WHERE is what makes an end final: an ended row is left as it is, whatever comes later and in whatever order.
+	upsertRecord = `INSERT INTO sessions (` + recordColumns + `)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (application, id) DO UPDATE SET organization = excluded.organization, server_id = excluded.server_id,
+			incarnation = excluded.incarnation, created_at = excluded.created_at, ip = excluded.ip, client_id = excluded.client_id,
+			login = excluded.login, license = excluded.license, authorized = excluded.authorized,
+			token_expires_at = excluded.token_expires_at, name = excluded.name, hostname = excluded.hostname,
+			user_agent = excluded.user_agent, client_info = excluded.client_info, last_active_at = excluded.last_active_at,
+			ended_at = excluded.ended_at, end_reason = excluded.end_reason, ended_by = excluded.ended_by, end_text = excluded.end_text
+		WHERE sessions.ended_at = 0`
+	raiseLastConnection = `UPDATE applications SET last_connection = ? WHERE id = ? AND last_connection < ?`
+
+	recordsByID = `SELECT ` + recordColumns + ` FROM sessions WHERE application = ? AND id IN {ids}`
+	endedNewest = `SELECT ` + recordColumns + ` FROM sessions WHERE application = ? AND ended_at <> 0
+		ORDER BY created_at DESC, server_id DESC LIMIT ?`
+	endedAfter = `SELECT ` + recordColumns + ` FROM sessions WHERE application = ? AND ended_at <> 0
+		AND (created_at, server_id) < (?, ?) ORDER BY created_at DESC, server_id DESC LIMIT ?`
+	// One statement, so that both counts are of the same state. Subtracting looks up the few ids; NOT IN would read every ended row.
+	countEnded = `SELECT (SELECT count(*) FROM sessions WHERE application = ? AND ended_at <> 0) -
+		(SELECT count(*) FROM sessions WHERE application = ? AND id IN {ids} AND ended_at <> 0)`
+	expireRecords = `DELETE FROM sessions WHERE (application, id) IN (SELECT application, id FROM sessions
+		WHERE organization = ? AND ended_at <> 0 AND ended_at < ? ORDER BY ended_at LIMIT ?)`
+)
+
+// records implements Records.
+type records struct{ *engine }
+
+func (r records) Write(ctx context.Context, batch []Record, denials []Denial) error {
+	if len(batch) == 0 && len(denials) == 0 {
+		return nil
+	}
+	err := r.update(ctx, func(tx *sql.Tx) error { return r.writeBatch(ctx, tx, batch, denials) })
+	switch {
+	case err == nil:
+		return nil
+	case r.dialect.refused(err):
+		return fmt.Errorf("write %d records: %w: %w", len(batch), ErrRefused, err)
+	default:
+		return fmt.Errorf("write %d records: %w", len(batch), err)
+	}
+}
+
+func (r records) writeBatch(ctx context.Context, tx *sql.Tx, batch []Record, denials []Denial) error {
+	// Single statements must not watch ctx: the drivers start a goroutine for each that does. The transaction watches it.
+	free := context.WithoutCancel(ctx)
+	newest := map[api.ApplicationID]api.Millis{}
+	upsert := tx.StmtContext(free, r.upsert)
+	for i := range batch {
+		rec := &batch[i]
+		newest[rec.Application] = max(newest[rec.Application], rec.CreatedAt)
+		var info []byte // an empty one is none
+		if len(rec.ClientInfo) > 0 {
+			info = rec.ClientInfo
+		}
+		if _, err := upsert.ExecContext(free, rec.Application.String(), rec.ID.String(), rec.Organization.String(),
+			escape(rec.ServerID), rec.Incarnation, int64(rec.CreatedAt), escape(rec.IP), escape(rec.ClientID), escape(rec.Login),
+			escape(rec.License), rec.Authorized, int64(rec.TokenExpiresAt), escape(rec.Name), escape(rec.Hostname),
+			escape(rec.UserAgent), info, int64(rec.LastActiveAt), int64(rec.EndedAt), escape(rec.EndReason), escape(rec.EndedBy),
+			escape(rec.EndText)); err != nil {
+			return err
+		}
+	}
+	raise := tx.StmtContext(free, r.raise)
+	for app, at := range newest {
+		if _, err := raise.ExecContext(free, int64(at), app.String(), int64(at)); err != nil {
+			return err
+		}
+	}
+	if len(denials) == 0 {
+		return nil
+	}
+	var version, now int64
+	if err := tx.QueryRowContext(free, r.sql(raiseVersion)).Scan(&version, &now); err != nil {
+		return err
+	}
+	deny := tx.StmtContext(free, r.deny)
+	for _, d := range denials {
+		if _, err := deny.ExecContext(free, d.Application.String(), escape(d.TokenID), int64(d.ExpiresAt), version); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r records) Get(ctx context.Context, app api.ApplicationID, ids []api.SessionID) (map[api.SessionID]Record, error) {
+	found := make(map[api.SessionID]Record, len(ids))
+	if len(ids) == 0 {
+		return found, nil
+	}
+	all, err := collect(ctx, r.engine, r.read, scanRecord, recordsByID, app.String(), idList(ids))
+	if err != nil {
+		return found, fmt.Errorf("read records: %w", err)
+	}
+	for _, rec := range all {
+		found[rec.ID] = rec
+	}
+	return found, nil
+}
+
+func (r records) Ended(ctx context.Context, app api.ApplicationID, after *api.Position, limit int) ([]Record, error) {
+	query, args := endedNewest, []any{app.String(), limit}
+	if after != nil {
+		query, args = endedAfter, []any{app.String(), int64(after.CreatedAt), escape(after.ServerID), limit}
+	}
+	if limit <= 0 {
+		return nil, nil
+	}
+	all, err := collect(ctx, r.engine, r.read, scanRecord, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read ended records: %w", err)
+	}
+	return all, nil
+}
+
+func (r records) CountEnded(ctx context.Context, app api.ApplicationID, but ...api.SessionID) (n int, err error) {
+	err = r.read.QueryRowContext(ctx, r.sql(countEnded), app.String(), app.String(), idList(but)).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count ended records: %w", err)
+	}
+	return n, nil
+}
+
+func (r records) Expire(ctx context.Context, org api.OrganizationID, endedBefore api.Millis, limit int) (int, error) {
+	res, err := r.write.ExecContext(ctx, r.sql(expireRecords), org.String(), int64(endedBefore), limit)
+	if err != nil {
+		return 0, fmt.Errorf("delete old records: %w", err)
+	}
+	n, err := res.RowsAffected()
+	return int(n), err
+}
+
+func scanRecord(row scanner) (r Record, err error) {
+	var info []byte
+	err = row.Scan(&r.Application, &r.ID, &r.Organization, (*text)(&r.ServerID), &r.Incarnation, &r.CreatedAt, (*text)(&r.IP),
+		(*text)(&r.ClientID), (*text)(&r.Login), (*text)(&r.License), &r.Authorized, &r.TokenExpiresAt, (*text)(&r.Name),
+		(*text)(&r.Hostname), (*text)(&r.UserAgent), &info, &r.LastActiveAt, &r.EndedAt, (*text)(&r.EndReason), (*text)(&r.EndedBy),
+		(*text)(&r.EndText))
+	r.ClientInfo = json.RawMessage(info)
+	return r, err
+}

@@ -1,0 +1,212 @@
+package storetest
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/store"
+)
+
+var nodeTests = []test{
+	{"incarnations grow", testClaim},
+	{"beat", testBeat},
+	{"own earlier incarnations are server_stopped", testSweepOwn},
+	{"lapsed others are node_lost", testSweepOthers},
+	{"the living are left alone", testSweepLiving},
+	{"records that came late", testSweepLate},
+	{"many records", testSweepMany},
+	{"sweeps at the same time", testSweepConcurrent},
+}
+
+// lapse is far longer than a test takes between two statements.
+const lapse = time.Minute
+
+func claim(t *testing.T, db store.DB, name string) int64 {
+	t.Helper()
+	inc, err := db.Nodes().Claim(t.Context(), name)
+	fatal(t, err)
+	return inc
+}
+
+func sweep(t *testing.T, db store.DB, name string, inc int64, lapse time.Duration) int {
+	t.Helper()
+	n, err := db.Nodes().Sweep(t.Context(), name, inc, lapse)
+	fatal(t, err)
+	return n
+}
+
+// now is SQL's clock.
+func now(t *testing.T, db store.DB) (now api.Millis) {
+	t.Helper()
+	edit(t, db, func(tx store.Tx) error { now = tx.Now(); return nil })
+	return now
+}
+
+// later waits until SQL's clock has moved by d.
+func later(t *testing.T, db store.DB, d time.Duration) {
+	t.Helper()
+	for start := now(t, db); ; time.Sleep(time.Millisecond) {
+		if now(t, db) >= start.Add(d) {
+			return
+		}
+	}
+}
+
+// openOn writes an open record of an incarnation.
+func openOn(t *testing.T, db store.DB, inc int64, created api.Millis) store.Record {
+	t.Helper()
+	rec := record(store.Application{ID: api.NewID[api.Application](), Organization: api.NewID[api.Organization]()}, created)
+	rec.Incarnation = inc
+	fatal(t, db.Records().Write(t.Context(), []store.Record{rec}, nil))
+	return rec
+}
+
+func closed(t *testing.T, db store.DB, rec store.Record, reason api.EndReason, from, to api.Millis) {
+	t.Helper()
+	got := get(t, db, rec.Application, rec.ID)
+	if got.EndReason != reason || got.EndedAt < from || got.EndedAt > to {
+		t.Errorf("ended at %d as %q, want between %d and %d as %q", got.EndedAt, got.EndReason, from, to, reason)
+	}
+	rec.EndedAt, rec.EndReason = got.EndedAt, got.EndReason
+	same(t, "the rest of the record", got, &rec)
+}
+
+func testClaim(t *testing.T, db store.DB) {
+	last := int64(0)
+	for _, name := range []string{"a", "b", "a", hostile, "a"} {
+		inc := claim(t, db, name)
+		if inc <= last {
+			t.Errorf("incarnation %d after %d", inc, last)
+		}
+		last = inc
+		sweep(t, db, name, inc, 0)
+	}
+	if inc := claim(t, db, "b"); inc <= last {
+		t.Errorf("incarnation %d after %d, which was swept", inc, last)
+	}
+}
+
+func testBeat(t *testing.T, db store.DB) {
+	first := claim(t, db, "a")
+	fatal(t, db.Nodes().Beat(t.Context(), "a", first))
+	second := claim(t, db, "a")
+	for _, c := range []struct {
+		name string
+		inc  int64
+		want error
+	}{{"a", second, nil}, {"a", first, store.ErrLeaseLost}, {"a", second + 1, store.ErrLeaseLost},
+		{"b", second, store.ErrLeaseLost}} {
+		if err := db.Nodes().Beat(t.Context(), c.name, c.inc); !errors.Is(err, c.want) {
+			t.Errorf("Beat(%s, %d): got %v, want %v", c.name, c.inc, err, c.want)
+		}
+	}
+	// One that was swept by others must hear of it.
+	later(t, db, 20*time.Millisecond)
+	sweep(t, db, "b", claim(t, db, "b"), 10*time.Millisecond)
+	if err := db.Nodes().Beat(t.Context(), "a", second); !errors.Is(err, store.ErrLeaseLost) {
+		t.Errorf("beat of a swept incarnation: %v", err)
+	}
+}
+
+func testSweepOwn(t *testing.T, db store.DB) {
+	first := claim(t, db, "a")
+	old := openOn(t, db, first, 1000)
+	before := now(t, db)
+	fatal(t, db.Nodes().Beat(t.Context(), "a", first))
+	after := now(t, db)
+	newer := openOn(t, db, first, after.Add(time.Hour)) // opened after the last sign of life
+	done := ended(openOn(t, db, first, 1000), 1001)
+	fatal(t, db.Records().Write(t.Context(), []store.Record{done}, nil))
+	later(t, db, 5*time.Millisecond)
+
+	second := claim(t, db, "a")
+	mine := openOn(t, db, second, 1000)
+	same(t, "closed", sweep(t, db, "a", second, lapse), 2)
+	closed(t, db, old, api.EndServerStopped, before, after)
+	closed(t, db, newer, api.EndServerStopped, newer.CreatedAt, newer.CreatedAt)
+	same(t, "own record", get(t, db, mine.Application, mine.ID), &mine)
+	same(t, "ended record", get(t, db, done.Application, done.ID), &done)
+	same(t, "closed again", sweep(t, db, "a", second, lapse), 0)
+}
+
+func testSweepOthers(t *testing.T, db store.DB) {
+	other := claim(t, db, "b")
+	before := now(t, db)
+	fatal(t, db.Nodes().Beat(t.Context(), "b", other))
+	after := now(t, db)
+	rec := openOn(t, db, other, 1000)
+	newer := openOn(t, db, other, after.Add(time.Hour))
+	later(t, db, 20*time.Millisecond)
+	inc := claim(t, db, "a")
+	same(t, "closed", sweep(t, db, "a", inc, 10*time.Millisecond), 2)
+	closed(t, db, rec, api.EndNodeLost, before, after)
+	closed(t, db, newer, api.EndNodeLost, newer.CreatedAt, newer.CreatedAt)
+}
+
+func testSweepLiving(t *testing.T, db store.DB) {
+	other, inc := claim(t, db, "b"), claim(t, db, "a")
+	theirs, mine := openOn(t, db, other, 1000), openOn(t, db, inc, 1000)
+	same(t, "closed", sweep(t, db, "a", inc, lapse), 0)
+	same(t, "theirs", get(t, db, theirs.Application, theirs.ID), &theirs)
+	// However long this node itself was silent, it is alive: it sweeps.
+	later(t, db, 20*time.Millisecond)
+	sweep(t, db, "a", inc, 10*time.Millisecond)
+	same(t, "mine", get(t, db, mine.Application, mine.ID), &mine)
+	// An older life of this name, still running by mistake, closes nothing of the newer one.
+	newer := claim(t, db, "a")
+	rec := openOn(t, db, newer, 1000)
+	sweep(t, db, "a", inc, lapse)
+	same(t, "the newer life's", get(t, db, rec.Application, rec.ID), &rec)
+}
+
+func testSweepLate(t *testing.T, db store.DB) {
+	inc := claim(t, db, "a")
+	rec := openOn(t, db, inc+1000, 1000)
+	same(t, "closed", sweep(t, db, "a", inc, lapse), 1)
+	closed(t, db, rec, api.EndNodeLost, 1000, 1000)
+}
+
+func testSweepMany(t *testing.T, db store.DB) {
+	const many = 1100 // more than one transaction
+	app := store.Application{ID: api.NewID[api.Application](), Organization: api.NewID[api.Organization]()}
+	first := claim(t, db, "a")
+	var batch []store.Record
+	for range many {
+		rec := record(app, 1000)
+		rec.Incarnation = first
+		batch = append(batch, rec)
+	}
+	fatal(t, db.Records().Write(t.Context(), batch, nil))
+	same(t, "closed", sweep(t, db, "a", claim(t, db, "a"), lapse), many)
+	n, err := db.Records().CountEnded(t.Context(), app.ID)
+	fatal(t, err)
+	same(t, "ended", n, many)
+}
+
+func testSweepConcurrent(t *testing.T, db store.DB) {
+	dead := claim(t, db, "dead")
+	for range 20 {
+		openOn(t, db, dead, 1000)
+	}
+	later(t, db, 20*time.Millisecond)
+	var mu sync.Mutex
+	total := 0
+	var wg sync.WaitGroup
+	for _, name := range []string{"a", "b", "c"} {
+		inc := claim(t, db, name)
+		wg.Go(func() {
+			n, err := db.Nodes().Sweep(t.Context(), name, inc, 15*time.Millisecond)
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			total += n
+		})
+	}
+	wg.Wait()
+	same(t, "closed by all together", total, 20)
+}
