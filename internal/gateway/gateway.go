@@ -1,0 +1,257 @@
+// Package gateway holds the clients' ends of sessions: it speaks the session protocol (page 3 of the specification), keeps each
+// session's row and record true, watches over liveness, token life and limits, and ends sessions so that the client hears of it.
+//
+// It promises: a welcome is sent after the record is durable (or the store is away); a session ends exactly once, with one reason;
+// an operator's end denies the session's tokens before the client hears of it, and the disconnect frame precedes the close frame
+// (G3); Apply returns when every session that it ended has left the registry and has been told (G4). All methods are safe for
+// concurrent use.
+//
+// The protocol is a state machine, type session, that is given one message or one tick at a time and never reads; what feeds it
+// is a driver (today a goroutine a connection, see drive). It does not decide who may do what (package tenant), nor what lists
+// show (package registry).
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/registry"
+	"github.com/rollcallhq/rollcall/internal/store"
+	"github.com/rollcallhq/rollcall/internal/tenant"
+)
+
+// Config configures New.
+type Config struct {
+	Node        string // required
+	Incarnation int64
+	Registry    *registry.Registry    // required
+	Tenants     *tenant.Directory     // required; hand Apply to its OnApplication before serving
+	Records     *store.Recorder       // required
+	Log         *slog.Logger          // nil = discard
+	Metrics     prometheus.Registerer // nil = none
+	Limits      Limits
+}
+
+// Limits are the session protocol's numbers; zero values give the defaults of package api.
+type Limits struct {
+	HelloTimeout          time.Duration
+	PingInterval          time.Duration
+	PongTimeout           time.Duration
+	ExpiryNotice          time.Duration
+	ExpiryGrace           time.Duration
+	FramesPerMinute       int
+	FrameBurst            int
+	HellosInFlight        int // being verified and recorded at once; more wait. 0 = 256
+	ConnectionsPerAddress int // 0 = unlimited
+}
+
+func (l Limits) withDefaults() Limits {
+	l.HelloTimeout = cmp.Or(l.HelloTimeout, api.HelloTimeout)
+	l.PingInterval = cmp.Or(l.PingInterval, api.PingInterval)
+	l.PongTimeout = cmp.Or(l.PongTimeout, api.PongTimeout)
+	l.ExpiryNotice = cmp.Or(l.ExpiryNotice, api.ExpiryNotice)
+	l.ExpiryGrace = cmp.Or(l.ExpiryGrace, api.ExpiryGrace)
+	l.FramesPerMinute = cmp.Or(l.FramesPerMinute, api.FramesPerMinute)
+	l.FrameBurst = cmp.Or(l.FrameBurst, api.FrameBurst)
+	l.HellosInFlight = cmp.Or(l.HellosInFlight, 256)
+	return l
+}
+
+// tellers is how many sockets are written at once when many sessions end together. On plain TCP no write waits for the client;
+// elsewhere one waits for at most a second.
+const tellers = 512
+
+// Gateway is the clients' side of a node.
+type Gateway struct {
+	cfg     Config
+	log     *slog.Logger
+	limits  Limits
+	metrics *metrics
+	hellos  chan struct{}  // a token a hello in flight
+	conns   sync.WaitGroup // admitted connections; grows only while draining is false
+
+	stopping chan struct{} // closed when draining becomes true
+
+	mu        sync.Mutex
+	draining  bool
+	all       map[*session]struct{}         // every connection, before its hello too
+	live      map[api.ServerID]*session     // those whose row may be in the registry
+	addresses map[netip.Addr]int            // connections by address; empty without ConnectionsPerAddress
+	swept     map[api.ApplicationID]*sweeps // what Apply has ended
+}
+
+// sweeps counts the sessions that one epoch of an application has ended.
+type sweeps struct {
+	epoch uint64
+	ended int
+}
+
+// New returns a gateway that takes sessions as soon as it is served.
+func New(cfg Config) *Gateway {
+	g := &Gateway{
+		cfg:       cfg,
+		log:       cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)),
+		limits:    cfg.Limits.withDefaults(),
+		all:       map[*session]struct{}{},
+		live:      map[api.ServerID]*session{},
+		addresses: map[netip.Addr]int{},
+		swept:     map[api.ApplicationID]*sweeps{},
+		stopping:  make(chan struct{}),
+	}
+	g.hellos = make(chan struct{}, g.limits.HellosInFlight)
+	g.metrics = newMetrics(cfg.Metrics, g)
+	return g
+}
+
+// find returns the live session of that id, nil when this node has none.
+func (g *Gateway) find(id api.ServerID) *session {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.live[id]
+}
+
+// Disconnect ends one session of the application for an operator and returns when it has left the registry and was told; false
+// when this node has no such session. The reason may be "".
+func (g *Gateway) Disconnect(_ context.Context, app api.ApplicationID, id api.ServerID, by tenant.Actor, reason string) bool {
+	s := g.find(id)
+	if s == nil || s.application() != app {
+		return false
+	}
+	return s.end(cause{close: api.CloseDisconnected, text: reason, reason: api.EndDisconnected, by: string(by), note: reason,
+		deny: true})
+}
+
+// Apply brings the registry's gate and the sessions to an application's state, and returns how many sessions its present epoch has
+// ended on this node: asked again, it answers the same number. Calls for one application must not overlap.
+func (g *Gateway) Apply(app tenant.Application) int {
+	rows := g.cfg.Registry.SetApplication(app.Organization, app.ID,
+		registry.Gate{State: app.State, Epoch: app.Epoch, RevokedAt: app.RevokedAt}, app.LastConnection)
+	c := causeOf(app)
+	sessions := make([]*session, 0, len(rows))
+	for i := range rows {
+		if s := g.find(rows[i].ServerID); s != nil {
+			sessions = append(sessions, s)
+		}
+	}
+	n := g.endAll(sessions, func() cause { return c })
+	if n > 0 {
+		g.log.Info("application ended its sessions", "application", app.ID, "reason", c.reason, "sessions", n, "by", c.by)
+	}
+	for _, s := range sessions {
+		s.awaitTold() // those that something else is ending at this moment
+	}
+
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	count := g.swept[app.ID]
+	if count == nil {
+		count = &sweeps{}
+		g.swept[app.ID] = count
+	}
+	if count.epoch != app.Epoch {
+		*count = sweeps{epoch: app.Epoch}
+	}
+	if c.reason != api.EndApplicationPaused { // a pause raises no epoch
+		count.ended += n
+	}
+	return count.ended
+}
+
+// causeOf returns why the sessions that an application's state does not allow end.
+func causeOf(app tenant.Application) cause {
+	switch app.State {
+	case api.ApplicationPaused:
+		return cause{close: api.CloseApplicationPaused, reason: api.EndApplicationPaused, by: app.StateBy}
+	case api.ApplicationArchived:
+		return cause{close: api.CloseApplicationArchive, reason: api.EndApplicationArchived, by: app.StateBy}
+	default:
+		return cause{close: api.CloseRevoked, text: app.RevokedReason, reason: api.EndRevoked, by: app.RevokedBy,
+			note: app.RevokedReason, deny: true}
+	}
+}
+
+// endAll ends sessions together and returns how many of them it was that ended. All are out of the registry before the first
+// client is told, and no client waits for another's socket.
+func (g *Gateway) endAll(sessions []*session, why func() cause) int {
+	endings := make([]ending, 0, len(sessions))
+	var denials []store.Denial
+	for _, s := range sessions {
+		if e, ok := s.claim(why()); ok {
+			endings = append(endings, e)
+			denials = append(denials, e.denials...)
+		}
+	}
+	if len(denials) > 0 {
+		g.cfg.Tenants.Deny(denials)
+	}
+	for i := range endings {
+		endings[i].settle()
+	}
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	for range min(tellers, len(endings)) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(endings)); i = next.Add(1) - 1 {
+				endings[i].tell()
+			}
+		})
+	}
+	wg.Wait()
+	return len(endings)
+}
+
+// Drain refuses new sessions and tells every client to reconnect elsewhere, with retryAfterMs spread over spread. It returns when
+// all are gone, or ctx ends: then what is left is cut off.
+func (g *Gateway) Drain(ctx context.Context, spread time.Duration) {
+	g.mu.Lock()
+	if !g.draining {
+		g.draining = true
+		close(g.stopping)
+	}
+	g.mu.Unlock()
+	n := g.endAll(g.connections(), func() cause { return drained(spread) })
+	g.log.Info("sessions were told to reconnect elsewhere", "connections", n)
+
+	gone := make(chan struct{})
+	var waiter sync.WaitGroup
+	waiter.Go(func() {
+		g.conns.Wait()
+		close(gone)
+	})
+	select {
+	case <-gone:
+	case <-ctx.Done():
+		for _, s := range g.connections() {
+			_ = s.socket.Close()
+		}
+	}
+	// Bounded: a connection that is closed is left at once, or after the record that it waits for.
+	waiter.Wait()
+}
+
+func (g *Gateway) connections() []*session {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := make([]*session, 0, len(g.all))
+	for s := range g.all {
+		all = append(all, s)
+	}
+	return all
+}
+
+func drained(spread time.Duration) cause {
+	c := cause{close: api.CloseGoingAway, reason: api.EndNodeDraining}
+	if spread >= time.Millisecond {
+		c.retryAfterMs = 1 + rand.Int64N(spread.Milliseconds())
+	}
+	return c
+}

@@ -1,0 +1,274 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/registry"
+	"github.com/rollcallhq/rollcall/internal/store"
+	"github.com/rollcallhq/rollcall/internal/tenant"
+	"github.com/rollcallhq/rollcall/internal/websock"
+)
+
+// greeting is a hello whose fields are valid.
+type greeting struct {
+	token, publishableKey, application *string
+
+	clientID, name, hostname, userAgent *string
+	clientInfo                          json.RawMessage
+}
+
+func readHello(f *frame) (greeting, error) {
+	h := greeting{
+		token: f.credential("token"), publishableKey: f.credential("publishableKey"), application: f.credential("application"),
+		clientID: f.clientID("clientId"), name: f.text("name"), hostname: f.text("hostname"), userAgent: f.text("userAgent"),
+		clientInfo: f.object("clientInfo"),
+	}
+	return h, f.err
+}
+
+// hello opens the session: verify, check, stage the record, insert the row, wait for the record, welcome.
+func (s *session) hello(f *frame, now time.Time) {
+	g := s.gateway
+	h, err := readHello(f)
+	if err != nil {
+		s.end(cause{close: api.CloseBadHello, text: "hello: " + err.Error(), reason: api.EndProtocolError})
+		return
+	}
+	up := s.upgrade
+	s.upgrade, s.helloBy = nil, time.Time{}
+	if !g.beginHello() {
+		s.end(tryAgain("too many sessions open at once"))
+		return
+	}
+	defer g.endHello()
+
+	grant, err := g.verify(h, up)
+	if err != nil {
+		s.end(refusedFor(err))
+		return
+	}
+	s.fill(h, up, grant, now)
+	ticket, err := g.cfg.Records.Stage(s.record)
+	if err != nil {
+		if !errors.Is(err, store.ErrQueueFull) {
+			g.log.Error("a record was not staged", "session", s.record.ID, "err", err)
+		}
+		s.end(tryAgain("records cannot be written fast enough"))
+		return
+	}
+	if !s.insert(grant) {
+		ticket.Discard()
+		return
+	}
+	if err := ticket.Commit(context.Background()); err != nil { // it waits for half a second at most
+		g.log.Error("a record was not written", "session", s.record.ID, "err", err)
+		c := tryAgain("the session cannot be recorded")
+		c.reason = api.EndServerStopped
+		s.end(c)
+		return
+	}
+	s.welcome(grant, now)
+}
+
+// beginHello takes a place among the hellos in flight, for which it waits as long as a client has for its hello.
+func (g *Gateway) beginHello() bool {
+	select {
+	case g.hellos <- struct{}{}:
+		return true
+	default:
+	}
+	timer := time.NewTimer(g.limits.HelloTimeout)
+	defer timer.Stop()
+	select {
+	case g.hellos <- struct{}{}:
+		return true
+	case <-timer.C:
+		return false
+	case <-g.stopping: // the session has been told
+		return false
+	}
+}
+
+func (g *Gateway) endHello() { <-g.hellos }
+
+// verify judges the hello's credential, and what the credential then says of the rest.
+func (g *Gateway) verify(h greeting, up *upgrade) (tenant.Grant, error) {
+	token := cmp.Or(h.token, up.bearer)
+	switch {
+	case token == nil && h.publishableKey == nil:
+		return tenant.Grant{}, api.Errorf(api.CodeTokenInvalid, "token or publishableKey is required")
+	case token != nil && *token == "":
+		return tenant.Grant{}, api.Errorf(api.CodeTokenInvalid, "the token is empty")
+	case h.publishableKey != nil && *h.publishableKey == "":
+		return tenant.Grant{}, api.Errorf(api.CodePublishableKeyInvalid, "the publishable key is empty")
+	case h.application != nil && *h.application == "":
+		return tenant.Grant{}, api.Errorf(api.CodeApplicationUnknown, "the application is empty")
+	}
+	grant, err := g.cfg.Tenants.Verify(context.Background(), tenant.Credential{
+		Token: orEmpty(token), PublishableKey: orEmpty(h.publishableKey), Application: orEmpty(h.application)})
+	if err != nil {
+		return grant, err
+	}
+	if grant.ClientID != "" && h.clientID != nil && *h.clientID != grant.ClientID {
+		return grant, api.Errorf(api.CodeClientIDMismatch, "clientId is not the one that the token was issued for")
+	}
+	if !allowed(grant.Application.AllowedOrigins, up.origins) {
+		return grant, api.Errorf(api.CodeOriginForbidden, "the application does not allow this origin")
+	}
+	return grant, nil
+}
+
+func orEmpty(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// allowed tells whether a page of the origins may connect. A client that is no browser sends none; without a list any may.
+func allowed(list, origins []string) bool {
+	if len(list) == 0 || len(origins) == 0 {
+		return true
+	}
+	return len(origins) == 1 && slices.ContainsFunc(list, func(o string) bool { return strings.EqualFold(o, origins[0]) })
+}
+
+// refusedFor returns how a hello whose credential was refused ends.
+func refusedFor(err error) cause {
+	c := cause{close: api.CloseCredentialRefused, reason: api.EndProtocolError}
+	var told *api.Error
+	switch {
+	case !errors.As(err, &told):
+		return tryAgain("the credential cannot be judged now")
+	case told.Code == api.CodeApplicationPaused:
+		c.close = api.CloseApplicationPaused
+	case told.Code == api.CodeApplicationArchived:
+		c.close = api.CloseApplicationArchive
+	case told.Code == api.CodeQuotaExceeded:
+		c.close = api.CloseQuotaExceeded
+	case told.Code == api.CodeUnavailable || told.Code == api.CodeInternal:
+		return tryAgain("the credential cannot be judged now")
+	default:
+		c.refusal = told
+	}
+	return c
+}
+
+// tryAgain is 1013: too much at once, come back in 1 to 5 s.
+func tryAgain(text string) cause {
+	return cause{close: api.CloseTryAgainLater, text: text, reason: api.EndProtocolError,
+		retryAfterMs: 1000 + rand.Int64N(4000)}
+}
+
+// fill makes the record. Nobody else sees the session yet.
+func (s *session) fill(h greeting, up *upgrade, grant tenant.Grant, now time.Time) {
+	id := api.NewSessionID()
+	r := store.Record{
+		ID: id, ServerID: api.NewServerID(s.gateway.cfg.Node, id), Organization: grant.Application.Organization,
+		Application: grant.Application.ID, Incarnation: s.gateway.cfg.Incarnation, CreatedAt: api.MillisOf(now), IP: s.ip,
+		ClientID: id.String(), Login: grant.Login, License: grant.License, Authorized: grant.Authorized,
+		TokenExpiresAt: grant.TokenExpiresAt, Name: grant.Name, UserAgent: up.userAgent, ClientInfo: h.clientInfo,
+		Hostname: orEmpty(h.hostname),
+	}
+	if grant.ClientID != "" {
+		r.ClientID = grant.ClientID
+	} else if h.clientID != nil {
+		r.ClientID = *h.clientID
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.name != nil && *h.name != "" {
+		r.Name, s.named = *h.name, true
+	}
+	if h.userAgent != nil {
+		r.UserAgent = *h.userAgent
+	}
+	s.record, s.cid, s.credential, s.activeAt = r, grant.ClientID, credentialOf(grant), r.CreatedAt
+	s.tokens = appendToken(s.tokens, grant)
+}
+
+func credentialOf(g tenant.Grant) registry.Credential {
+	switch {
+	case !g.Authorized:
+		return registry.Credential{Kind: registry.CredentialNone}
+	case g.Rollcall:
+		return registry.Credential{Kind: registry.CredentialRollcall, Epoch: g.Epoch}
+	default:
+		return registry.Credential{Kind: registry.CredentialForeign, IssuedAt: g.IssuedAt}
+	}
+}
+
+// appendToken remembers the grant's token.
+func appendToken(tokens []store.Denial, g tenant.Grant) []store.Denial {
+	d := store.Denial{Application: g.Application.ID, TokenID: g.TokenID, ExpiresAt: g.TokenExpiresAt}
+	if g.TokenID == "" || slices.Contains(tokens, d) {
+		return tokens
+	}
+	return append(tokens, d)
+}
+
+// insert puts the row into the registry, unless the session was ended meanwhile, and ends it when the registry refuses. Whoever
+// finds the row there finds the session too.
+func (s *session) insert(grant tenant.Grant) bool {
+	g := s.gateway
+	g.mu.Lock()
+	g.live[s.record.ServerID] = s
+	g.mu.Unlock()
+	s.mu.Lock()
+	ended := s.told != nil
+	var err error
+	if !ended {
+		err = g.cfg.Registry.Insert(s.rowLocked(), grant.Application.MaxAuthorized())
+		s.live = err == nil
+	}
+	s.mu.Unlock()
+	if err == nil && !ended {
+		g.metrics.open(grant.Authorized)
+		return true
+	}
+	g.mu.Lock()
+	delete(g.live, s.record.ServerID)
+	g.mu.Unlock()
+	if err != nil {
+		s.end(refusedFor(g.registryError(err)))
+	}
+	return false
+}
+
+// registryError says what a refusal of the registry means to a client.
+func (g *Gateway) registryError(err error) *api.Error {
+	switch {
+	case errors.Is(err, registry.ErrRevoked):
+		return api.Errorf(api.CodeTokenRevoked, "the token was revoked: authenticate again")
+	case errors.Is(err, registry.ErrPaused):
+		return api.Errorf(api.CodeApplicationPaused, "the application is paused")
+	case errors.Is(err, registry.ErrArchived):
+		return api.Errorf(api.CodeApplicationArchived, "the application is archived")
+	case errors.Is(err, registry.ErrQuota):
+		return api.Errorf(api.CodeQuotaExceeded, "the plan's authorized sessions are used up")
+	}
+	g.log.Error("the registry refused a row", "err", err)
+	return api.Errorf(api.CodeUnavailable, "try again")
+}
+
+// welcome tells the client that the session is open, and starts the clocks.
+func (s *session) welcome(grant tenant.Grant, asked time.Time) {
+	g := s.gateway
+	now := time.Now()
+	g.metrics.hello.Observe(now.Sub(asked).Seconds())
+	s.open, s.pingAt = true, now.Add(g.pingDelay())
+	s.expireAt(grant.TokenExpiresAt, grant.IssuedAt, now)
+	g.log.Debug("session opened", "session", s.record.ID, "application", s.record.Application, "authorized", grant.Authorized)
+	s.send(websock.AppendText(nil, encode(api.Welcome{
+		Type: api.TypeWelcome, SessionID: s.record.ID, ServerID: s.record.ServerID, Authorized: grant.Authorized,
+		TokenExpiresAt: grant.TokenExpiresAt.Timestamp(), PingIntervalMs: g.limits.PingInterval.Milliseconds(),
+	})))
+}

@@ -1,0 +1,147 @@
+package gateway
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/websock"
+)
+
+// ServeHTTP is GET /api/v1/connect. The request's RemoteAddr is the client's address (proxies are resolved before). The handler
+// returns as soon as the connection is taken over.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet {
+		w.Header().Set("Allow", http.MethodGet)
+		g.refuseHTTP(w, api.Errorf(api.CodeMethodNotAllowed, "the session protocol begins with a GET that upgrades to a WebSocket"))
+		return
+	}
+	if err := websock.Check(r); err != nil {
+		w.Header().Set("Sec-WebSocket-Version", "13") // RFC 6455, section 4.4
+		g.refuseHTTP(w, err)
+		return
+	}
+	addr := clientAddress(r.RemoteAddr)
+	if err := g.admit(addr); err != nil {
+		g.refuseHTTP(w, err)
+		return
+	}
+	conn, err := websock.Upgrade(w, r, websock.Config{Subprotocol: api.Subprotocol, MaxMessage: api.MaxFrame})
+	if err != nil {
+		g.release(addr)
+		g.log.Debug("a connection was lost during its upgrade", "err", err)
+		return
+	}
+	s := &session{gateway: g, socket: conn, ip: addr.String(), upgrade: readUpgrade(r)}
+	s.helloBy = time.Now().Add(g.limits.HelloTimeout)
+	// The request, its handler's stack and the server's buffers are garbage now: the session gets a goroutine of its own, which
+	// Drain waits for.
+	g.conns.Go(func() {
+		defer g.release(addr)
+		defer g.leave(s)
+		g.join(s)
+		drive(s, conn)
+	})
+}
+
+// admit counts a connection in, or says why it may not come.
+func (g *Gateway) admit(addr netip.Addr) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.draining {
+		e := api.Errorf(api.CodeUnavailable, "this node is draining: connect again")
+		e.RetryAfter = time.Second
+		return e
+	}
+	if limit := g.limits.ConnectionsPerAddress; limit > 0 {
+		if g.addresses[addr] >= limit {
+			e := api.Errorf(api.CodeRateLimited, "at most %d connections an address", limit)
+			e.RetryAfter = time.Duration(5+rand.IntN(10)) * time.Second
+			return e
+		}
+		g.addresses[addr]++
+	}
+	g.conns.Add(1)
+	return nil
+}
+
+// release undoes admit.
+func (g *Gateway) release(addr netip.Addr) {
+	g.mu.Lock()
+	if g.limits.ConnectionsPerAddress > 0 {
+		if g.addresses[addr]--; g.addresses[addr] == 0 {
+			delete(g.addresses, addr)
+		}
+	}
+	g.mu.Unlock()
+	g.conns.Done()
+}
+
+// join makes the connection known to Drain; one that comes too late for it is told here.
+func (g *Gateway) join(s *session) {
+	g.mu.Lock()
+	g.all[s] = struct{}{}
+	draining := g.draining
+	g.mu.Unlock()
+	if draining {
+		s.end(drained(time.Second))
+	}
+}
+
+func (g *Gateway) leave(s *session) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.all, s)
+}
+
+func (g *Gateway) refuseHTTP(w http.ResponseWriter, err error) {
+	var e *api.Error
+	if !errors.As(err, &e) {
+		e = api.Errorf(api.CodeInternal, "something went wrong here")
+	}
+	id := uuid.NewString()
+	g.metrics.refusals.WithLabelValues(string(e.Code)).Inc()
+	g.log.Debug("upgrade refused", "requestId", id, "code", e.Code, "err", err)
+	w.Header().Set("X-Request-Id", id)
+	body, _ := json.Marshal(api.SessionsError{Message: e.Message, StatusCode: e.Code.Status(), Code: e.Code}) // a struct of strings
+	if e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(e.Code.Status())
+	_, _ = w.Write(body)
+}
+
+// clientAddress returns the canonical form of the host of a RemoteAddr; "0.0.0.0" for what is none, such as a pipe's.
+func clientAddress(remote string) netip.Addr {
+	addr, err := netip.ParseAddr(remote)
+	if err != nil {
+		port, err := netip.ParseAddrPort(remote)
+		if err != nil {
+			return netip.IPv4Unspecified()
+		}
+		addr = port.Addr()
+	}
+	return addr.Unmap().WithZone("")
+}
+
+func readUpgrade(r *http.Request) *upgrade {
+	up := &upgrade{userAgent: strings.ToValidUTF8(r.UserAgent(), ""), origins: r.Header["Origin"]}
+	if len(up.userAgent) > api.MaxString {
+		up.userAgent = strings.ToValidUTF8(up.userAgent[:api.MaxString], "")
+	}
+	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
+		token = strings.TrimSpace(token)
+		up.bearer = &token
+	}
+	return up
+}

@@ -1,0 +1,288 @@
+package gateway
+
+import (
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/registry"
+	"github.com/rollcallhq/rollcall/internal/store"
+	"github.com/rollcallhq/rollcall/internal/websock"
+)
+
+// socket is what the protocol needs of a connection. Reading is the driver's.
+type socket interface {
+	Send(frames []byte) error
+	BeginClose(frames []byte, code api.CloseCode, reason string) bool
+	Close() error
+}
+
+// session is the protocol's state for one connection. Its driver calls step with one message or one tick at a time; end and claim
+// may come from anywhere.
+type session struct {
+	gateway *Gateway
+	socket  socket
+	ip      string
+
+	// The driver's own.
+	upgrade *upgrade // what the HTTP request said; nil once a hello has come
+	open    bool     // welcome was sent
+	bucket  bucket
+	helloBy time.Time // deadlines; zero = none
+	pingAt  time.Time
+	pongBy  time.Time
+	notice  time.Time // of the token's expiry
+	grace   time.Time // the end of the token's grace
+
+	mu   sync.Mutex
+	told chan struct{} // made by the one who ends the session, closed when its client was told
+	live bool          // in the registry; then what follows holds
+	// record and credential are what the row and the record were last made of.
+	record     store.Record
+	credential registry.Credential
+	cid        string         // the token's claim, "" when it has none
+	named      bool           // record.Name was given by the client
+	tokens     []store.Denial // every unexpired token that was presented, as it would be denied
+	activeAt   api.Millis
+}
+
+// upgrade is what the HTTP request contributes to a hello.
+type upgrade struct {
+	bearer    *string // nil without Authorization: Bearer
+	userAgent string
+	origins   []string
+}
+
+// maxTokens is how many unexpired tokens a session may present: each is remembered, to be denied.
+const maxTokens = 100
+
+// bucket is the limit of frames: it holds up to the burst and fills evenly.
+type bucket struct {
+	spent float64 // of the burst
+	at    time.Time
+}
+
+func (b *bucket) take(now time.Time, perMinute, burst int) bool {
+	b.spent = max(0, b.spent-now.Sub(b.at).Minutes()*float64(perMinute))
+	b.at = now
+	if b.spent+1 > float64(burst) {
+		return false
+	}
+	b.spent++
+	return true
+}
+
+func (s *session) application() api.ApplicationID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.record.Application
+}
+
+// due returns when the next tick is needed; zero for never.
+func (s *session) due() time.Time {
+	var due time.Time
+	if s.hasEnded() {
+		return due
+	}
+	for _, t := range [...]time.Time{s.helloBy, s.pingAt, s.pongBy, s.notice, s.grace} {
+		if !t.IsZero() && (due.IsZero() || t.Before(due)) {
+			due = t
+		}
+	}
+	return due
+}
+
+// step takes what a read gave, which is a tick when it is ErrTimeout; false when there is nothing more to read.
+func (s *session) step(msg websock.Message, err error, now time.Time) bool {
+	switch {
+	case err == nil:
+		if !s.hasEnded() {
+			s.message(msg, now)
+		}
+		return true
+	case errors.Is(err, websock.ErrTimeout):
+		if !s.hasEnded() {
+			s.tick(now)
+		}
+		return true
+	}
+	c := cause{reason: api.EndConnectionLost}
+	if end := (*websock.CloseError)(nil); errors.As(err, &end) {
+		c = cause{close: end.Code, quiet: true, reason: api.EndClientClosed} // the peer's code is its answer
+		if !end.Peer {
+			c = cause{close: end.Code, text: end.Reason, reason: api.EndProtocolError}
+		}
+	}
+	s.end(c)
+	return false
+}
+
+// message handles one message.
+func (s *session) message(msg websock.Message, now time.Time) {
+	g := s.gateway
+	if msg.Op == websock.Pong && !s.pongBy.IsZero() {
+		s.pongBy = time.Time{} // asked for, so it does not count as a frame
+		return
+	}
+	if !s.bucket.take(now, g.limits.FramesPerMinute, g.limits.FrameBurst) {
+		s.end(cause{close: api.CloseTooManyFrames, reason: api.EndRateLimited})
+		return
+	}
+	switch msg.Op {
+	case websock.Ping:
+		g.metrics.frame("ping")
+		s.send(websock.AppendControl(nil, websock.Pong, msg.Data))
+	case websock.Pong:
+	case websock.Binary:
+		s.end(cause{close: api.CloseBinary, reason: api.EndProtocolError})
+	default:
+		f, ok := parseFrame(msg.Data)
+		if !ok {
+			s.end(cause{close: api.CloseMalformed, reason: api.EndProtocolError})
+			return
+		}
+		g.metrics.frame(f.kind)
+		s.frame(f, now)
+	}
+}
+
+// frame handles one text frame.
+func (s *session) frame(f *frame, now time.Time) {
+	if !s.open {
+		if f.kind != api.TypeHello {
+			s.end(cause{close: api.CloseNotHello, reason: api.EndProtocolError})
+			return
+		}
+		s.hello(f, now)
+		return
+	}
+	s.touch(now)
+	switch f.kind {
+	case api.TypeActivity:
+		s.answerProblem(f)
+	case api.TypeBye:
+		s.end(cause{close: api.CloseNormal, quiet: true, reason: api.EndClientClosed})
+	case api.TypeAuthorize:
+		s.authorize(f, now)
+	case api.TypeUpdate:
+		s.update(f)
+	case api.TypeHello:
+		s.refuse(api.Errorf(api.CodeValidation, "type must not be hello: the session is open"))
+	default:
+		s.refuse(api.Errorf(api.CodeUnknownType, "type must be authorize, update, activity or bye"))
+	}
+}
+
+// answerProblem refuses the frame when one of its fields was; it returns whether so.
+func (s *session) answerProblem(f *frame) bool {
+	if f.err != nil {
+		s.refuse(api.Errorf(api.CodeValidation, "%s", f.err))
+	}
+	return f.err != nil
+}
+
+// refuse answers a frame with an error; the session goes on.
+func (s *session) refuse(e *api.Error) { s.send(websock.AppendText(nil, encodeError(e))) }
+
+// send ignores errors: a connection that cannot be written is closed by that, and the driver's next read says so.
+func (s *session) send(frames []byte) { _ = s.socket.Send(frames) }
+
+// touch notes that the client did something.
+func (s *session) touch(now time.Time) {
+	at := api.MillisOf(now)
+	s.mu.Lock()
+	s.activeAt = max(s.activeAt, at)
+	app, id := s.record.Application, s.record.ServerID
+	s.mu.Unlock()
+	s.gateway.cfg.Registry.Touch(app, id, at)
+}
+
+// starved is how late a tick must come to show that it was this process that stood still, and not the client.
+func (l Limits) starved() time.Duration { return l.PongTimeout / 5 }
+
+// tick does what is due. After the process was stopped or starved all deadlines start afresh (page 3): what the client sent
+// meanwhile may be waiting to be read.
+func (s *session) tick(now time.Time) {
+	limits := &s.gateway.limits
+	if now.Sub(s.due()) > limits.starved() {
+		restart(&s.helloBy, now.Add(limits.HelloTimeout))
+		restart(&s.pongBy, now.Add(limits.PongTimeout))
+		if !s.grace.After(now) {
+			restart(&s.grace, now.Add(limits.ExpiryGrace))
+		}
+	}
+	switch {
+	case passed(s.helloBy, now):
+		s.end(cause{close: api.CloseHelloTimeout, reason: api.EndProtocolError})
+		return
+	case passed(s.pongBy, now):
+		s.end(cause{reason: api.EndPingTimeout})
+		return
+	case passed(s.grace, now):
+		s.end(cause{close: api.CloseTokenExpired, reason: api.EndTokenExpired})
+		return
+	}
+	var frames []byte
+	if passed(s.notice, now) {
+		s.notice = time.Time{}
+		frames = websock.AppendText(frames, s.tokenNotice(api.TypeTokenExpiring))
+	}
+	if passed(s.pingAt, now) {
+		s.pingAt = now.Add(s.gateway.pingDelay())
+		if s.pongBy.IsZero() {
+			s.pongBy = now.Add(limits.PongTimeout)
+		}
+		frames = websock.AppendControl(frames, websock.Ping, nil)
+	}
+	if len(frames) > 0 {
+		s.send(frames)
+	}
+}
+
+func passed(t, now time.Time) bool { return !t.IsZero() && !now.Before(t) }
+
+func restart(t *time.Time, at time.Time) {
+	if !t.IsZero() {
+		*t = at
+	}
+}
+
+// pingDelay is the ping interval with a jitter of 10 %, so that sessions that began together do not stay together.
+func (g *Gateway) pingDelay() time.Duration {
+	return time.Duration(float64(g.limits.PingInterval) * (0.9 + 0.2*rand.Float64()))
+}
+
+func (s *session) tokenNotice(kind string) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return encode(api.TokenNotice{Type: kind, TokenExpiresAt: api.Timestamp(s.record.TokenExpiresAt)})
+}
+
+// expireAt sets the deadlines of a token's life: the notice comes 60 s ahead, or at half-life of a shorter token.
+func (s *session) expireAt(expires, issued api.Millis, now time.Time) {
+	s.notice, s.grace = time.Time{}, time.Time{}
+	if expires == 0 {
+		return
+	}
+	if issued == 0 {
+		issued = api.MillisOf(now)
+	}
+	life := expires.Time().Sub(issued.Time())
+	s.notice = expires.Time().Add(-min(s.gateway.limits.ExpiryNotice, life/2))
+	if s.notice.Before(now) {
+		s.notice = now // a token that was not fresh; a tick that is late would mean something else
+	}
+	s.grace = expires.Time().Add(s.gateway.limits.ExpiryGrace)
+}
+
+// rowLocked is the registry's part of the record.
+func (s *session) rowLocked() registry.Row {
+	r := &s.record
+	return registry.Row{
+		Organization: r.Organization, Application: r.Application, Session: r.ID, ServerID: r.ServerID, CreatedAt: r.CreatedAt,
+		IP: r.IP, ClientID: r.ClientID, Login: r.Login, License: r.License, Authorized: r.Authorized,
+		TokenExpiresAt: r.TokenExpiresAt, LastActiveAt: s.activeAt, Credential: s.credential,
+	}
+}
