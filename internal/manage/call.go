@@ -1,0 +1,124 @@
+package manage
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/tenant"
+	"github.com/rollcallhq/rollcall/internal/websock"
+)
+
+// call is one request on its way through the checks of page 2: key, validation, scope, application, plan. Nothing is changed before
+// the last of them.
+type call struct {
+	*API
+	w   *response
+	r   *http.Request
+	key tenant.Key // of operations byKey
+}
+
+func (c *call) run(op operation) error {
+	switch op.access {
+	case byKey:
+		if err := c.authenticate(); err != nil {
+			return err
+		}
+	case byAdmin:
+		if !c.isAdmin() {
+			return api.Errorf(api.CodeKeyInvalid, "this route takes the server's admin token: Authorization: Bearer <token>")
+		}
+		c.w.key = string(tenant.Admin)
+	case byAll:
+	}
+	return op.do(c)
+}
+
+// authenticate finds the key and takes one request out of its allowance. Nothing is remembered of callers without a valid key.
+func (c *call) authenticate() error {
+	headers := c.r.Header.Values("Authorization")
+	if len(headers) != 1 {
+		return api.Errorf(api.CodeKeyInvalid, "an API key is required, once: Authorization: Bearer <API key>")
+	}
+	key, err := c.tenants.Authenticate(headers[0], remoteAddr(c.r))
+	if err != nil {
+		return err
+	}
+	c.key, c.w.key = key, key.PublicID
+	if wait := c.rates.take(key.PublicID, c.isStream(), c.limits, time.Now()); wait > 0 {
+		return &api.Error{Code: api.CodeRateLimited, RetryAfter: wait,
+			Message: "this API key makes too many requests; wait as Retry-After says"}
+	}
+	return nil
+}
+
+func (c *call) isStream() bool { return c.w.route == api.LivePath && websock.IsUpgrade(c.r) }
+
+func remoteAddr(r *http.Request) netip.Addr {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap().WithZone("")
+}
+
+func (c *call) isAdmin() bool {
+	headers := c.r.Header.Values("Authorization")
+	if len(headers) != 1 || c.noAdmin {
+		return false
+	}
+	scheme, token, _ := strings.Cut(headers[0], " ")
+	sum := sha256.Sum256([]byte(token))
+	return subtle.ConstantTimeCompare(sum[:], c.admin[:]) == 1 && strings.EqualFold(scheme, "Bearer")
+}
+
+// application makes the checks that follow validation for a route of one application.
+func (c *call) application(scope api.Scope, ref string) (tenant.Application, error) {
+	if err := c.key.Require(scope); err != nil {
+		return tenant.Application{}, err
+	}
+	return c.tenants.Visible(c.key, ref)
+}
+
+// acting returns the context of a change: it must not stop half way because the caller hung up.
+func (c *call) acting() (context.Context, context.CancelFunc) {
+	const longest = 25 * time.Second // within the server's write timeout
+	return context.WithTimeout(context.WithoutCancel(c.r.Context()), longest)
+}
+
+func (c *call) json(status int, v any) error {
+	body, err := encodeJSON(v)
+	if err != nil {
+		return err
+	}
+	writeBody(c.w, status, "application/json; charset=utf-8", body)
+	return nil
+}
+
+// partialStore says in the answer that the database did not answer, and why in the log.
+func (c *call) partialStore(err error) {
+	c.w.Header().Set("Rollcall-Partial", "store")
+	c.warn("answered without the store", err)
+}
+
+func (c *call) warn(what string, err error) {
+	c.log.LogAttrs(c.r.Context(), slog.LevelWarn, what, slog.String("requestId", c.w.id), slog.String("error", err.Error()))
+}
+
+// refuse answers with an error; detail that the caller is not told goes to the log.
+func (c *call) refuse(err error) {
+	if api.CodeOf(err) == api.CodeInternal {
+		c.log.LogAttrs(c.r.Context(), slog.LevelError, "request failed", slog.String("requestId", c.w.id),
+			slog.String("route", c.w.route), slog.String("error", err.Error()))
+	}
+	c.metrics.refused(api.CodeOf(err))
+	if c.w.status == 0 {
+		writeError(c.w, c.r.URL.Path, err)
+	}
+}

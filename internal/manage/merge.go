@@ -1,0 +1,160 @@
+package manage
+
+import (
+	"context"
+	"errors"
+
+	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/registry"
+	"github.com/rollcallhq/rollcall/internal/store"
+	"github.com/rollcallhq/rollcall/internal/tenant"
+)
+
+// found is a session as reading finds it: live (row), ended (record), or live with its details (both).
+type found struct {
+	row    *registry.Row
+	record *store.Record
+}
+
+func (f *found) position() api.Position {
+	if f.row != nil {
+		return api.Position{CreatedAt: f.row.CreatedAt, ServerID: f.row.ServerID}
+	}
+	return f.record.Position()
+}
+
+// listing is a question about an application's sessions.
+type listing struct {
+	live  registry.Range
+	rows  bool // live ones are wanted
+	ended bool // ended ones are wanted
+	after *api.Position
+	limit int
+}
+
+// read answers with up to limit sessions in list order, and whether there are more. The registry is read before the recorder: what
+// ends in between is in the second, because an end is recorded before the row leaves, so nothing is missed; what is in both is
+// shown once, live. The error is the store's; what was found is true all the same.
+func (a *API) read(ctx context.Context, app api.ApplicationID, q listing, now api.Millis) (sessions []found, more bool, err error) {
+	var rows []registry.Row
+	if q.rows {
+		rows = a.registry.Sessions(app, q.after, q.limit+1, q.live, now)
+	}
+	var records []store.Record
+	if q.ended {
+		records, err = a.records.Ended(ctx, app, q.after, q.limit+1)
+	}
+	sessions = merge(rows, records, q.limit+1)
+	if more = len(sessions) > q.limit; more {
+		sessions = sessions[:q.limit]
+	}
+	return sessions, more, errors.Join(err, a.addDetails(ctx, app, sessions))
+}
+
+// merge joins two lists in list order.
+func merge(rows []registry.Row, records []store.Record, limit int) []found {
+	out := make([]found, 0, min(limit, len(rows)+len(records)))
+	for len(out) < limit && (len(rows) > 0 || len(records) > 0) {
+		var next found
+		if len(rows) > 0 {
+			next.row = &rows[0]
+		}
+		if len(records) > 0 && (next.row == nil || records[0].Position().Compare(next.position()) <= 0) {
+			if next.row == nil || next.row.ServerID != records[0].ServerID {
+				next = found{record: &records[0]}
+			}
+			records = records[1:]
+		}
+		if next.row != nil {
+			rows = rows[1:]
+		}
+		out = append(out, next)
+	}
+	return out
+}
+
+// addDetails reads the records of the live sessions in one query.
+func (a *API) addDetails(ctx context.Context, app api.ApplicationID, sessions []found) error {
+	var ids []api.SessionID
+	for _, f := range sessions {
+		if f.row != nil {
+			ids = append(ids, f.row.Session)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	records, err := a.records.Get(ctx, app, ids)
+	missing := false
+	for i := range sessions {
+		if f := &sessions[i]; f.row != nil {
+			if rec, ok := records[f.row.Session]; ok {
+				f.record = &rec
+			} else {
+				missing = true
+			}
+		}
+	}
+	if !missing {
+		return nil // the queue had all of them, whatever the store said
+	}
+	return err
+}
+
+// show writes a session as the Sessions dialect has it.
+func (f *found) show(app tenant.Application, now api.Millis, details bool) api.Session {
+	rec := f.record
+	if rec == nil { // live, and its details cannot be read
+		rec = &store.Record{}
+	}
+	s := api.Session{
+		AgentID: app.ID, OrganizationID: app.Organization,
+		Hostname: orNull(rec.Hostname), UserAgent: orNull(rec.UserAgent), ClientInfo: rec.ClientInfo,
+	}
+	d := api.Details{}
+	if row := f.row; row != nil {
+		s.ID, s.Status, s.DerivedStatus = row.Session, api.StatusActive, row.Derived(now, app.IdleAfter)
+		s.CreatedAt = api.Timestamp(row.CreatedAt)
+		s.TokenExpiresAt, s.LastActiveAt = row.TokenExpiresAt.Timestamp(), row.LastActiveAt.Timestamp()
+		d = api.Details{ServerID: row.ServerID, IPAddress: row.IP, Login: orNull(row.Login), License: orNull(row.License),
+			ClientID: row.ClientID, Authorized: row.Authorized}
+		s.Name = nameOf(rec.Name, row.Login, row.License, row.ClientID, rec.Hostname)
+	} else {
+		s.ID, s.Status, s.DerivedStatus = rec.ID, api.StatusDisconnected, api.DerivedDisconnected
+		s.CreatedAt, s.DisconnectedAt = api.Timestamp(rec.CreatedAt), rec.EndedAt.Timestamp()
+		s.TokenExpiresAt, s.LastActiveAt = rec.TokenExpiresAt.Timestamp(), rec.LastActiveAt.Timestamp()
+		d = api.Details{ServerID: rec.ServerID, IPAddress: rec.IP, Login: orNull(rec.Login), License: orNull(rec.License),
+			ClientID: rec.ClientID, Authorized: rec.Authorized, EndReason: rec.EndReason, EndedBy: rec.EndedBy, Reason: rec.EndText}
+		s.Name = nameOf(rec.Name, rec.Login, rec.License, rec.ClientID, rec.Hostname)
+	}
+	s.ConnectedAt = api.Millis(s.CreatedAt).Timestamp()
+	if details {
+		s.Details = &d
+	}
+	return s
+}
+
+// nameOf composes a name for a session whose client gave none: who, and on what.
+func nameOf(name, login, license, clientID, hostname string) string {
+	if name != "" {
+		return name
+	}
+	who := clientID
+	if license != "" {
+		who = license
+	}
+	if login != "" {
+		who = login
+	}
+	if hostname != "" {
+		who += " on " + hostname
+	}
+	return who
+}
+
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

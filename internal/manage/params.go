@@ -1,0 +1,162 @@
+package manage
+
+import (
+	"math"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/rollcallhq/rollcall/api"
+)
+
+// params reads a request's path and query. Every method returns a usable value; the first fault is kept in err, so that a handler
+// reads all that it knows, in the documented order, and checks once.
+type params struct {
+	r      *http.Request
+	values map[string][]string
+	err    error
+}
+
+// readParams splits the query. net/url drops what it cannot decode and refuses a bare ';': here the first is an error, because a
+// filter that silently vanished would show (or end) more than was asked for, and the second means itself.
+func readParams(r *http.Request) *params {
+	p := &params{r: r, values: map[string][]string{}}
+	for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
+		if pair == "" {
+			continue
+		}
+		rawName, rawValue, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(rawName)
+		if err != nil || !utf8.ValidString(name) {
+			p.fail("the query has a parameter whose name is not percent-encoded UTF-8")
+			continue
+		}
+		value, err := url.QueryUnescape(rawValue)
+		if err != nil || !utf8.ValidString(value) {
+			p.fail("%s must be percent-encoded UTF-8", clip(name))
+			continue
+		}
+		p.values[name] = append(p.values[name], value)
+	}
+	return p
+}
+
+func (p *params) fail(format string, args ...any) {
+	if p.err == nil {
+		p.err = api.Errorf(api.CodeValidation, format, args...)
+	}
+}
+
+// single returns a parameter that takes one value; ok is false when it was not given.
+func (p *params) single(name string) (value string, ok bool) {
+	values := p.values[name]
+	if len(values) > 1 {
+		p.fail("%s was given %d times; it takes one value", name, len(values))
+	}
+	if len(values) == 0 {
+		return "", false
+	}
+	return values[0], true
+}
+
+// integer reads decimal digits, and nothing else: no sign, no space, no fraction.
+func (p *params) integer(name string, def, low, high int) int {
+	value, ok := p.single(name)
+	if !ok {
+		return def
+	}
+	n, err := strconv.ParseUint(value, 10, 63)
+	if err != nil || strings.HasPrefix(value, "+") || n < uint64(low) || n > uint64(high) { // limits are positive
+		p.fail("%s must be %s", name, wholeNumber(low, high))
+		return def
+	}
+	return int(n)
+}
+
+// wholeNumber says what an integer accepts.
+func wholeNumber(low, high int) string {
+	if high == math.MaxInt {
+		return "a whole number of at least " + strconv.Itoa(low)
+	}
+	return "a whole number from " + strconv.Itoa(low) + " to " + strconv.Itoa(high)
+}
+
+func (p *params) boolean(name string) bool {
+	value, ok := p.single(name)
+	if ok && value != "true" && value != "false" {
+		p.fail("%s must be true or false", name)
+	}
+	return value == "true"
+}
+
+func (p *params) text(name string, maxChars int) string {
+	value, _ := p.single(name)
+	if utf8.RuneCountInString(value) > maxChars {
+		p.fail("%s must be at most %d characters", name, maxChars)
+	}
+	return value
+}
+
+// choice reads one of a few words; "" when it was not given.
+func (p *params) choice(name string, words ...string) string {
+	value, ok := p.single(name)
+	if ok && !slices.Contains(words, value) {
+		p.fail("%s must be %s", name, oneOf(words))
+	}
+	return value
+}
+
+// pathID reads an id from the path.
+func pathID[T any](p *params, name string) api.ID[T] {
+	id, err := api.ParseID[T](p.r.PathValue(name))
+	if err != nil {
+		p.fail("%s must be a UUID", name)
+	}
+	return id
+}
+
+// maxNumber bounds an application's number; anything longer is nobody's.
+const maxNumber = 32
+
+// applicationRef reads the applicationId of the Live Sessions dialect: the number, or the UUID.
+func (p *params) applicationRef() string {
+	value, _ := p.single("applicationId")
+	if isNumber(value) {
+		return value
+	}
+	if _, err := api.ParseID[api.Application](value); err != nil {
+		p.fail("applicationId is required and must be the application's number (decimal digits) or its UUID")
+	}
+	return value
+}
+
+func isNumber(s string) bool {
+	return len(s) >= 1 && len(s) <= maxNumber && strings.Trim(s, "0123456789") == ""
+}
+
+// oneOf lists words as a sentence does: "a, b or c".
+func oneOf[S ~string](words []S) string {
+	var b strings.Builder
+	for i, w := range words {
+		switch {
+		case i > 0 && i == len(words)-1:
+			b.WriteString(" or ")
+		case i > 0:
+			b.WriteString(", ")
+		}
+		b.WriteString(string(w))
+	}
+	return b.String()
+}
+
+// clip bounds what a message repeats of a caller's words.
+func clip(s string) string {
+	const most = 64
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}

@@ -1,0 +1,161 @@
+package manage
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/registry"
+	"github.com/rollcallhq/rollcall/internal/tenant"
+)
+
+func now() api.Millis { return api.MillisOf(time.Now()) }
+
+// listSessions is GET /applications/{applicationId}/sessions.
+func (c *call) listSessions() error {
+	p := readParams(c.r)
+	id := pathID[api.Application](p, "applicationId")
+	q := listing{limit: p.integer("limit", api.DefaultLimit, 1, api.MaxLimit)}
+	status := p.choice("status", "active", "inactive", "all")
+	if p.boolean("includeInactive") && status == "" {
+		status = "all"
+	}
+	if cursor, ok := p.single("cursor"); ok {
+		at, valid := decodeCursor(id, cursor)
+		if !valid {
+			p.fail("cursor must be a nextCursor of this list, as it was given")
+		}
+		q.after = &at
+	}
+	details := p.boolean("details")
+	if p.err != nil {
+		return p.err
+	}
+	app, err := c.application(api.ScopeSessionsRead, id.String())
+	if err != nil {
+		return err
+	}
+	switch status {
+	case "inactive":
+		q.rows, q.live, q.ended = true, registry.RangeExpired, true
+	case "all":
+		q.rows, q.live, q.ended = true, registry.RangeAll, true
+	default:
+		q.rows, q.live = true, registry.RangeCurrent
+	}
+	at := now()
+	sessions, more, err := c.read(c.r.Context(), id, q, at)
+	if err != nil {
+		c.partialStore(err)
+	}
+	reply := api.SessionList{Items: make([]api.Session, 0, len(sessions))}
+	for i := range sessions {
+		reply.Items = append(reply.Items, sessions[i].show(app, at, details))
+	}
+	if more {
+		reply.NextCursor = encodeCursor(id, sessions[len(sessions)-1].position())
+	}
+	return c.json(http.StatusOK, reply)
+}
+
+// getSession is GET /applications/{applicationId}/sessions/{sessionId}.
+func (c *call) getSession() error {
+	p := readParams(c.r)
+	id, session := pathID[api.Application](p, "applicationId"), pathID[api.Session](p, "sessionId")
+	details := p.boolean("details")
+	if p.err != nil {
+		return p.err
+	}
+	app, err := c.application(api.ScopeSessionsRead, id.String())
+	if err != nil {
+		return err
+	}
+	f, err := c.find(id, session)
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, api.SessionReply{Session: f.show(app, now(), details)})
+}
+
+// find looks for one session, in the order that read looks for many. With the store away only what it would have known is refused.
+func (c *call) find(app api.ApplicationID, id api.SessionID) (found, error) {
+	if row, ok := c.registry.Get(app, id); ok {
+		one := []found{{row: &row}}
+		if err := c.addDetails(c.r.Context(), app, one); err != nil {
+			c.partialStore(err)
+		}
+		return one[0], nil
+	}
+	records, err := c.records.Get(c.r.Context(), app, []api.SessionID{id})
+	rec, ok := records[id]
+	switch {
+	case ok && rec.EndedAt != 0:
+		return found{record: &rec}, nil
+	case ok: // still opening when the registry was asked, or left open by a crash and not yet closed: live only if it is there
+		if row, live := c.registry.Get(app, id); live {
+			return found{row: &row, record: &rec}, nil
+		}
+	case err != nil:
+		c.warn("a session could not be read", err)
+		return found{}, api.Errorf(api.CodeUnavailable, "the session is not live, and the database that knows the others does not answer")
+	}
+	return found{}, api.Errorf(api.CodeSessionNotFound, "the application has no such session")
+}
+
+// revokeSessions is DELETE /applications/{applicationId}/sessions.
+func (c *call) revokeSessions() error {
+	p := readParams(c.r)
+	id := pathID[api.Application](p, "applicationId")
+	reason := p.text("reason", api.MaxReason)
+	if p.err != nil {
+		return p.err
+	}
+	if _, err := c.application(api.ScopeSessionsDisconnect, id.String()); err != nil {
+		return err
+	}
+	ctx, cancel := c.acting()
+	defer cancel()
+	n, err := c.owner.Revoke(ctx, id, tenant.Actor(c.key.PublicID), reason)
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, api.DisconnectResult{Success: true, DisconnectedCount: n})
+}
+
+// disconnectSession is DELETE /applications/{applicationId}/sessions/{sessionId}. A session that has ended already is a success that
+// ended nothing.
+func (c *call) disconnectSession() error {
+	p := readParams(c.r)
+	id, session := pathID[api.Application](p, "applicationId"), pathID[api.Session](p, "sessionId")
+	reason := p.text("reason", api.MaxReason)
+	if p.err != nil {
+		return p.err
+	}
+	if _, err := c.application(api.ScopeSessionsDisconnect, id.String()); err != nil {
+		return err
+	}
+	result := api.DisconnectResult{Success: true}
+	row, live := c.registry.Get(id, session)
+	if !live {
+		f, err := c.find(id, session)
+		if err != nil {
+			return err
+		}
+		if live = f.row != nil; live {
+			row = *f.row
+		}
+	}
+	if live {
+		ctx, cancel := c.acting()
+		defer cancel()
+		ended, err := c.owner.Disconnect(ctx, id, row.ServerID, tenant.Actor(c.key.PublicID), reason)
+		if err != nil {
+			return err
+		}
+		if ended {
+			c.records.Flush(ctx) // the answer means that the end, and the denial of its tokens, outlast a crash
+			result.DisconnectedCount = 1
+		}
+	}
+	return c.json(http.StatusOK, result)
+}
