@@ -1,0 +1,130 @@
+package client
+
+import (
+	"context"
+	"iter"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/rollcallhq/rollcall/api"
+)
+
+// Query is a live query: what an operator is looking at.
+type Query struct {
+	Application string // id or number; required
+	Page        int    // from 1; 0 = 1
+	PageSize    int    // 1 to 50; 0 = 10
+	Search      string // case-insensitive substring, at most 128 characters; "" matches all
+	Categories  []api.Category
+	Totals      bool // a Watch keeps the page's counts true as well
+}
+
+func (q Query) values() url.Values {
+	v := url.Values{"applicationId": {q.Application}}
+	if q.Page != 0 {
+		v.Set("page", strconv.Itoa(q.Page))
+	}
+	if q.PageSize != 0 {
+		v.Set("pageSize", strconv.Itoa(q.PageSize))
+	}
+	if q.Search != "" {
+		v.Set("searchString", q.Search)
+	}
+	for _, c := range q.Categories {
+		v.Add("categories", string(c))
+	}
+	if q.Totals {
+		v.Set("totals", "true")
+	}
+	return v
+}
+
+// Live returns a page of live sessions (sessions:read).
+func (m *Manage) Live(ctx context.Context, q Query) (api.LiveList, error) {
+	q.Totals = false
+	return get[api.LiveList](ctx, m.caller, "wss/get-application-sessions", q.values())
+}
+
+// SessionQuery says which sessions of an application to list, live and ended.
+type SessionQuery struct {
+	Status  string // active, inactive or all; "" = active
+	Limit   int    // of one answer, 1 to 1000; 0 = 100
+	Cursor  string // NextCursor of the answer before; "" = from the newest
+	Details bool   // fill in Session.Details
+}
+
+// SessionPage returns one answer of the list of sessions, newest first (sessions:read).
+func (m *Manage) SessionPage(ctx context.Context, app api.ApplicationID, q SessionQuery) (api.SessionList, error) {
+	v := url.Values{}
+	if q.Status != "" {
+		v.Set("status", q.Status)
+	}
+	if q.Limit != 0 {
+		v.Set("limit", strconv.Itoa(q.Limit))
+	}
+	if q.Cursor != "" {
+		v.Set("cursor", q.Cursor)
+	}
+	if q.Details {
+		v.Set("details", "true")
+	}
+	return get[api.SessionList](ctx, m.caller, sessionsPath(app), v)
+}
+
+// Sessions yields all sessions of the list, newest first, asking for more as it goes. A session that stays is yielded once,
+// however others come and go meanwhile. After an error, which is yielded, it ends.
+func (m *Manage) Sessions(ctx context.Context, app api.ApplicationID, q SessionQuery) iter.Seq2[api.Session, error] {
+	return func(yield func(api.Session, error) bool) {
+		for {
+			list, err := m.SessionPage(ctx, app, q)
+			if err != nil {
+				yield(api.Session{}, err)
+				return
+			}
+			for _, s := range list.Items {
+				if !yield(s, nil) {
+					return
+				}
+			}
+			if list.NextCursor == "" {
+				return
+			}
+			q.Cursor = list.NextCursor
+		}
+	}
+}
+
+// Session returns one session, live or ended (sessions:read).
+func (m *Manage) Session(ctx context.Context, app api.ApplicationID, id api.SessionID, details bool) (api.Session, error) {
+	v := url.Values{}
+	if details {
+		v.Set("details", "true")
+	}
+	reply, err := get[api.SessionReply](ctx, m.caller, sessionsPath(app)+"/"+id.String(), v)
+	return reply.Session, err
+}
+
+// RevokeAll ends all sessions of the application, and refuses every token from before; it returns how many sessions it ended
+// (sessions:disconnect). The reason is shown to the clients and recorded; it may be "".
+func (m *Manage) RevokeAll(ctx context.Context, app api.ApplicationID, reason string) (int, error) {
+	return m.end(ctx, sessionsPath(app), reason)
+}
+
+// Disconnect ends one session and denies its tokens (sessions:disconnect). The reason is shown to the client and recorded; it may
+// be "".
+func (m *Manage) Disconnect(ctx context.Context, app api.ApplicationID, id api.SessionID, reason string) (int, error) {
+	return m.end(ctx, sessionsPath(app)+"/"+id.String(), reason)
+}
+
+func (m *Manage) end(ctx context.Context, path, reason string) (int, error) {
+	v := url.Values{}
+	if reason != "" {
+		v.Set("reason", reason)
+	}
+	var result api.DisconnectResult
+	err := m.call(ctx, http.MethodDelete, path, v, nil, &result)
+	return result.DisconnectedCount, err
+}
+
+func sessionsPath(app api.ApplicationID) string { return "applications/" + app.String() + "/sessions" }

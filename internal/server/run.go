@@ -1,0 +1,218 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/manage"
+)
+
+// Deadlines of plain HTTP requests; connections that became WebSockets have their own. They bound what a slow or silent client can
+// hold: a handler for half a minute, a connection without a request for two.
+const (
+	headerTimeout  = 10 * time.Second
+	requestTimeout = 30 * time.Second
+	idleTimeout    = 2 * time.Minute
+	maxHeaderBytes = 32 << 10
+)
+
+const (
+	beatInterval   = time.Second // page 4: the node row's last sign of life dates the ends of a crash
+	retainInterval = time.Minute
+)
+
+// listen opens the listeners and loads the certificate.
+func (s *Server) listen(ctx context.Context) (err error) {
+	var lc net.ListenConfig
+	if s.listener, err = lc.Listen(ctx, "tcp", s.cfg.Listen); err != nil {
+		return fmt.Errorf("listen: %w; give another address with --listen", err)
+	}
+	if s.cfg.TLSCert != "" {
+		cert, err := tls.LoadX509KeyPair(s.cfg.TLSCert, s.cfg.TLSKey)
+		if err != nil {
+			return fmt.Errorf("tls-cert, tls-key: %w", err)
+		}
+		// HTTP/1.1 only: a WebSocket takes its connection over, which HTTP/2 does not allow.
+		s.listener = tls.NewListener(s.listener, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}})
+	}
+	if s.cfg.OpsListen == "" {
+		return nil
+	}
+	if s.opsListener, err = lc.Listen(ctx, "tcp", s.cfg.OpsListen); err != nil {
+		return fmt.Errorf("ops-listen: %w; give another address with --ops-listen, or \"\" to turn it off", err)
+	}
+	return nil
+}
+
+// part is something that runs until its context ends.
+type part struct {
+	name string
+	run  func(context.Context) error
+}
+
+// Run serves until ctx ends, then drains: readiness fails, DrainDelay passes, the listener closes, clients and operators are told,
+// records are closed and written. It returns nil after a clean drain.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.release()
+	main := s.httpServer(s.handler(), requestTimeout)
+	ops := s.httpServer(manage.Ops(s.readiness, s.metrics), 0) // a CPU profile is written for as long as it was asked to
+	crowd := newCrowd(s.log)
+
+	// The engine outlives the API, which outlives the sessions: what ends last has something to write to.
+	stopEngine := crowd.start("engine",
+		part{"recorder", s.recorder.Run}, part{"tenants", s.tenants.Run}, part{"beat", s.beat}, part{"retention", s.retain})
+	stopAPI := crowd.start("api", part{"manage", s.manage.Run})
+	stopHTTP := crowd.start("http", part{"listener", func(context.Context) error { return serve(main, s.listener) }})
+	stopOps := func() {}
+	if s.opsListener != nil {
+		stopOps = crowd.start("ops", part{"ops listener", func(context.Context) error { return serve(ops, s.opsListener) }})
+	}
+	s.state.Store(int32(serving))
+	s.log.Info("serving", "addr", s.Addr(), "ops", s.OpsAddr(), "node", s.cfg.Node)
+
+	select {
+	case <-ctx.Done():
+	case <-crowd.failed:
+	}
+	s.state.Store(int32(draining))
+	s.log.Info("draining", "delay", s.cfg.DrainDelay, "limit", s.cfg.Drain)
+	// A fresh context: the one that ended must not cut the drain short.
+	dctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
+	defer cancel()
+	select {
+	case <-time.After(s.cfg.DrainDelay):
+	case <-crowd.failed:
+	}
+	_ = s.listener.Close() // no new connection; requests under way finish below
+	s.gateway.Drain(dctx, s.cfg.Drain/2)
+	stopAPI()
+	if err := main.Shutdown(dctx); err != nil {
+		_ = main.Close()
+	}
+	stopHTTP()
+	stopEngine()
+	_ = ops.Close() // last, so that the drain can be watched
+	stopOps()
+	s.log.Info("stopped")
+	return crowd.err()
+}
+
+func (s *Server) httpServer(h http.Handler, timeout time.Duration) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       timeout,
+		WriteTimeout:      timeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // clients' TLS and protocol mistakes
+	}
+}
+
+// serve is srv.Serve without the error that a wanted stop gives.
+func serve(srv *http.Server, l net.Listener) error {
+	err := srv.Serve(l)
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// beat records the node's sign of life.
+func (s *Server) beat(ctx context.Context) error {
+	return every(ctx, beatInterval, func() {
+		err := s.db.Nodes().Beat(ctx, s.cfg.Node, s.incarnation)
+		switch was := s.beatErr.Load(); {
+		case err == nil || ctx.Err() != nil:
+			s.beatErr.Store(nil)
+		default:
+			s.beatErr.Store(&err)
+			if was == nil {
+				s.log.Warn("the node's sign of life cannot be written; sessions go on", "err", err)
+			}
+		}
+	})
+}
+
+// retain deletes the ended sessions that are older than their organization's plan keeps them.
+func (s *Server) retain(ctx context.Context) error {
+	return every(ctx, retainInterval, func() {
+		_, err := s.recorder.Retain(ctx, api.MillisOf(time.Now()), func(yield func(api.OrganizationID, time.Duration) bool) {
+			for _, org := range s.tenants.Organizations() {
+				if !yield(org.ID, time.Duration(org.Plan.HistoryRetention)) {
+					return
+				}
+			}
+		})
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("ended sessions past their retention could not be deleted", "err", err)
+		}
+	})
+}
+
+// every calls fn now and then once an interval, until ctx ends.
+func every(ctx context.Context, interval time.Duration, fn func()) error {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		fn()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// crowd runs parts in groups that are stopped one after the other. The first part that fails on its own closes failed.
+type crowd struct {
+	log    *slog.Logger
+	failed chan struct{}
+
+	mu    sync.Mutex
+	first error // of the first part that failed; failed is closed exactly when it is set
+}
+
+func newCrowd(log *slog.Logger) *crowd { return &crowd{log: log, failed: make(chan struct{})} }
+
+// start runs the parts as one group and returns the function that ends their context and waits for them.
+func (c *crowd) start(group string, parts ...part) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for _, p := range parts {
+		wg.Go(func() {
+			if err := p.run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+				c.fail(fmt.Errorf("%s: %w", p.name, err))
+			}
+		})
+	}
+	return func() {
+		cancel()
+		wg.Wait()
+		c.log.Debug("stopped", "group", group)
+	}
+}
+
+func (c *crowd) fail(err error) {
+	c.log.Error("a part failed", "err", err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.first == nil {
+		c.first = err
+		close(c.failed)
+	}
+}
+
+func (c *crowd) err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.first
+}

@@ -1,0 +1,288 @@
+// Package server is the composition root: it turns a Config into running parts, and is the only place that starts, orders and stops
+// them. It owns the data directory, the listeners, readiness and the drain; it knows nothing of what the parts do.
+//
+// It promises: New refuses a configuration that cannot be honoured with the field and the reason before anything listens; Run
+// returns when everything that it started has stopped; a drain tells every client, closes every record and empties the queue
+// before the database is closed.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"regexp"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/gateway"
+	"github.com/rollcallhq/rollcall/internal/manage"
+	"github.com/rollcallhq/rollcall/internal/registry"
+	"github.com/rollcallhq/rollcall/internal/store"
+	"github.com/rollcallhq/rollcall/internal/tenant"
+)
+
+// Config configures New. Each field stands for the flag of `rollcall serve` with the same name (page 6 of the specification).
+type Config struct {
+	Listen         string // host:port of the API and the session protocol; "" = 127.0.0.1:8080. Port 0 picks a free one
+	OpsListen      string // host:port of health, metrics and pprof; "" = off
+	TLSCert        string // PEM files; both or neither
+	TLSKey         string
+	Data           string         // data directory, created when missing; "" = rollcall-data
+	Database       string         // "" = sqlite:<Data>/rollcall.db
+	Node           string         // "" = the host name
+	Bootstrap      string         // YAML file applied at start; "" = none
+	AdminToken     string         // "" = the one in <Data>/admin-token, generated when missing
+	TrustedProxies []netip.Prefix // peers whose X-Forwarded-For or Forwarded is believed
+	DrainDelay     time.Duration  // between failing readiness and closing the listener
+	Drain          time.Duration  // how long a drain may take in all, DrainDelay included; 0 = 20 s
+	Gateway        gateway.Limits
+	Manage         manage.Limits
+	Log            *slog.Logger // nil = discard
+}
+
+// state is what /readyz says.
+type state int32
+
+const (
+	starting state = 0
+	serving  state = 1
+	draining state = 2
+)
+
+// Server is one node.
+type Server struct {
+	cfg        Config
+	log        *slog.Logger
+	state      atomic.Int32
+	adminToken string
+
+	unlock      func()
+	db          store.DB
+	incarnation int64
+	recorder    *store.Recorder
+	tenants     *tenant.Directory
+	gateway     *gateway.Gateway
+	manage      *manage.API
+	metrics     *prometheus.Registry
+	beatErr     atomic.Pointer[error]
+
+	listener, opsListener net.Listener
+}
+
+// nodeNames are the names that a node may have: they stand in serverIds, before the colon.
+var nodeNames = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+// New prepares a node: it takes the data directory, opens and migrates the database, closes the records of the node's earlier
+// lives, applies the bootstrap file and opens the listeners. Nothing is served before Run. After an error nothing is left open.
+func New(ctx context.Context, cfg Config) (*Server, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, log: cfg.Log, metrics: prometheus.NewRegistry()}
+	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := s.open(ctx); err != nil {
+		s.release()
+		return nil, err
+	}
+	return s, nil
+}
+
+// complete fills in defaults, then validates.
+func (cfg *Config) complete() error {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Listen == "" {
+		cfg.Listen = "127.0.0.1:8080"
+	}
+	if cfg.Data == "" {
+		cfg.Data = "rollcall-data"
+	}
+	if cfg.Drain == 0 {
+		cfg.Drain = 20 * time.Second
+	}
+	if cfg.Node == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("node: the host name cannot be read (%w); give --node", err)
+		}
+		cfg.Node = host
+	}
+	if !nodeNames.MatchString(cfg.Node) {
+		return fmt.Errorf("node: %q must be 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit; give --node", cfg.Node)
+	}
+	if (cfg.TLSCert == "") != (cfg.TLSKey == "") {
+		return errors.New("tls-cert, tls-key: give both or neither")
+	}
+	if cfg.DrainDelay < 0 || cfg.DrainDelay >= cfg.Drain {
+		return fmt.Errorf("drain-delay: %s must not be negative and must be shorter than drain (%s)", cfg.DrainDelay, cfg.Drain)
+	}
+	return nil
+}
+
+// open acquires everything that New promises, in the order in which each step can still be refused.
+func (s *Server) open(ctx context.Context) (err error) {
+	if s.unlock, err = lockData(s.cfg.Data); err != nil {
+		return fmt.Errorf("data: %w", err)
+	}
+	if s.adminToken, err = adminToken(s.cfg.AdminToken, s.cfg.Data); err != nil {
+		return fmt.Errorf("admin-token: %w", err)
+	}
+	if s.db, err = store.Open(ctx, s.databaseURL()); err != nil {
+		return fmt.Errorf("database: %w", err)
+	}
+	if s.tenants, err = tenant.New(ctx, tenant.Config{Store: s.db.Config(), Log: s.log}); err != nil {
+		return fmt.Errorf("database: %w", err)
+	}
+	if err = s.bootstrap(ctx); err != nil {
+		return fmt.Errorf("bootstrap: %w", err)
+	}
+	if err = s.claim(ctx); err != nil {
+		return fmt.Errorf("database: %w", err)
+	}
+	s.assemble()
+	return s.listen(ctx)
+}
+
+func (s *Server) databaseURL() string {
+	if s.cfg.Database != "" {
+		return s.cfg.Database
+	}
+	return "sqlite:" + databaseFile(s.cfg.Data)
+}
+
+func (s *Server) bootstrap(ctx context.Context) error {
+	if s.cfg.Bootstrap == "" {
+		return nil
+	}
+	f, err := os.Open(s.cfg.Bootstrap)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := s.tenants.Bootstrap(ctx, f); err != nil {
+		return fmt.Errorf("%s: %w", s.cfg.Bootstrap, err)
+	}
+	return nil
+}
+
+// claim starts a new incarnation of the node and closes what its earlier lives, and nodes that are gone, left open (G6).
+func (s *Server) claim(ctx context.Context) (err error) {
+	if s.incarnation, err = s.db.Nodes().Claim(ctx, s.cfg.Node); err != nil {
+		return err
+	}
+	n, err := s.db.Nodes().Sweep(ctx, s.cfg.Node, s.incarnation, 0)
+	if err != nil {
+		return err
+	}
+	if n > 0 {
+		s.log.Info("closed the records of sessions that an earlier stop left open", "records", n)
+	}
+	return nil
+}
+
+// assemble builds the parts; nothing runs yet.
+func (s *Server) assemble() {
+	rows := registry.New(registry.Config{})
+	s.recorder = store.NewRecorder(store.RecorderConfig{Records: s.db.Records(), Log: s.log, Metrics: s.metrics})
+	s.gateway = gateway.New(gateway.Config{
+		Node: s.cfg.Node, Incarnation: s.incarnation, Registry: rows, Tenants: s.tenants, Records: s.recorder,
+		Log: s.log, Metrics: s.metrics, Limits: s.cfg.Gateway,
+	})
+	s.tenants.OnApplication(s.gateway.Apply)
+	s.manage = manage.New(manage.Config{
+		Registry: rows, Tenants: s.tenants, Records: s.recorder, Owner: owner{s.gateway, s.tenants},
+		AdminToken: s.adminToken, Log: s.log, Metrics: s.metrics, Limits: s.cfg.Manage,
+	})
+}
+
+// owner is manage.Owner on a node that has no cluster: every session is its own.
+type owner struct {
+	gateway *gateway.Gateway
+	tenants *tenant.Directory
+}
+
+func (o owner) Disconnect(ctx context.Context, app api.ApplicationID, id api.ServerID, by tenant.Actor, reason string) (bool, error) {
+	return o.gateway.Disconnect(ctx, app, id, by, reason), nil
+}
+
+func (o owner) Revoke(ctx context.Context, app api.ApplicationID, by tenant.Actor, reason string) (int, error) {
+	_, n, err := o.tenants.Revoke(ctx, app, by, reason)
+	return n, err
+}
+
+// readiness is what /readyz answers: draining and starting fail it, trouble of the engine only shows (page 2).
+func (s *Server) readiness() manage.Readiness {
+	switch state(s.state.Load()) {
+	case starting:
+		return manage.Readiness{Status: "starting"}
+	case draining:
+		return manage.Readiness{Status: "draining"}
+	case serving:
+	}
+	var reasons []string
+	if st := s.recorder.Status(); st.Away {
+		reasons = append(reasons, fmt.Sprintf("store: the database does not take records (%s); %d wait in memory", st.Err, st.Queued))
+	}
+	if err := s.tenants.Away(); err != nil {
+		reasons = append(reasons, fmt.Sprintf("store: the configuration cannot be read (%v)", err))
+	}
+	if err := s.beatErr.Load(); err != nil {
+		reasons = append(reasons, fmt.Sprintf("store: the node's sign of life cannot be written (%v)", *err))
+	}
+	if reasons != nil {
+		return manage.Readiness{Status: "degraded", Reasons: reasons}
+	}
+	return manage.Readiness{Status: "ready"}
+}
+
+// Addr returns host:port of the main listener.
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// OpsAddr returns host:port of the ops listener, "" when it is off.
+func (s *Server) OpsAddr() string {
+	if s.opsListener == nil {
+		return ""
+	}
+	return s.opsListener.Addr().String()
+}
+
+// AdminToken returns the token of the admin routes.
+func (s *Server) AdminToken() string { return s.adminToken }
+
+// release undoes open.
+func (s *Server) release() {
+	for _, l := range []net.Listener{s.listener, s.opsListener} {
+		if l != nil {
+			_ = l.Close() // closed by its http.Server already, when it ran
+		}
+	}
+	if s.db != nil {
+		if err := s.db.Close(); err != nil {
+			s.log.Error("closing the database", "err", err)
+		}
+	}
+	if s.unlock != nil {
+		s.unlock()
+	}
+}
+
+// handler is the main listener's: the session protocol, and the management API for everything else.
+func (s *Server) handler() http.Handler {
+	return resolveClient(s.cfg.TrustedProxies, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == api.ConnectPath {
+			s.gateway.ServeHTTP(w, r)
+			return
+		}
+		s.manage.ServeHTTP(w, r)
+	}))
+}

@@ -1,0 +1,272 @@
+package server_test
+
+import (
+	"bufio"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/manage"
+	"github.com/rollcallhq/rollcall/internal/server"
+	"github.com/rollcallhq/rollcall/internal/testkit"
+)
+
+// childEnv names the data directory that a child process of the tests serves, so that it can be killed with -9.
+const childEnv = "ROLLCALL_TEST_DATA"
+
+func TestMain(m *testing.M) {
+	if data := os.Getenv(childEnv); data != "" {
+		if err := serveChild(data); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func serveChild(data string) error {
+	ctx := context.Background()
+	srv, err := server.New(ctx, server.Config{Listen: "127.0.0.1:0", Data: data, Node: "srv-01",
+		Bootstrap: filepath.Join(data, "bootstrap.yaml"), Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	if err != nil {
+		return err
+	}
+	fmt.Println(srv.Addr())
+	return srv.Run(ctx)
+}
+
+// startChild starts a server in a process of its own.
+func startChild(t *testing.T, data string) (*testkit.Server, *os.Process) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(data, "bootstrap.yaml"), []byte(testkit.Bootstrap(testkit.Config{})), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+data)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	addr, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("the child did not start: %v", err)
+	}
+	return &testkit.Server{URL: "http://" + strings.TrimSpace(addr), Data: data}, cmd.Process
+}
+
+func decode(t testing.TB, status, want int, body []byte, out any) {
+	t.Helper()
+	if status != want {
+		t.Fatalf("status %d, want %d: %s", status, want, body)
+	}
+	if err := json.Unmarshal(body, out); err != nil {
+		t.Fatalf("%v in %s", err, body)
+	}
+}
+
+// TestKill: a server killed with -9 in a storm of connects has, when it starts again, a record of every session that was welcomed,
+// with what authorize answered, closed as server_stopped; and it shows no session as live (G6).
+func TestKill(t *testing.T) {
+	data := t.TempDir()
+	child, process := startChild(t, data)
+	var mu sync.Mutex
+	welcomed := map[string]bool{} // id → authorize was answered
+	var wg sync.WaitGroup
+	began := time.Now()
+	for w := range 8 {
+		wg.Go(func() {
+			for i := w; ; i += 8 {
+				first := hello(testkit.Token(t, map[string]any{"sub": fmt.Sprint("user", i)}), nil)
+				if i%2 == 0 {
+					first = hello("", map[string]any{"token": nil, "publishableKey": testkit.PublishableKey})
+				}
+				c, err := open(context.Background(), child, first)
+				if err != nil {
+					return // killed
+				}
+				defer c.conn.CloseNow()
+				mu.Lock()
+				welcomed[c.ID] = false
+				mu.Unlock()
+				if i%2 == 1 {
+					continue
+				}
+				if c.send(context.Background(), map[string]any{"type": api.TypeAuthorize, "token": testkit.Token(t, map[string]any{"sub": "late"})}) != nil {
+					return
+				}
+				for answered := false; !answered; {
+					select {
+					case <-c.ended:
+						return
+					case <-time.After(time.Millisecond):
+						c.mu.Lock()
+						answered = len(c.frames) > 0 && c.frames[0].Type == api.TypeAuthorized
+						c.mu.Unlock()
+					}
+				}
+				mu.Lock()
+				welcomed[c.ID] = true
+				mu.Unlock()
+			}
+		})
+	}
+	testkit.Eventually(t, "300 sessions", func() bool { mu.Lock(); defer mu.Unlock(); return len(welcomed) >= 300 })
+	time.Sleep(1200 * time.Millisecond) // past a sign of life
+	if err := process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	killed := time.Now()
+	wg.Wait()
+	process.Wait()
+
+	s := testkit.Start(t, testkit.Config{Data: data, Manage: manage.Limits{RequestsPerSecond: 1e6, RequestBurst: 1e6}})
+	if n := list(t, s, url.Values{}).Total; n != 0 {
+		t.Errorf("%d sessions are shown as live after kill -9", n)
+	}
+	if v := list(t, s, url.Values{}).LastConnectionTime; v < api.MillisOf(began) {
+		t.Errorf("lastConnectionTime fell to %d", v)
+	}
+	for id, authorized := range welcomed {
+		var got api.SessionReply
+		s.Get(t, testkit.Key, sessionsPath(testkit.App, "/"+id+"?details=true"), &got)
+		d, it := got.Session.Details, got.Session
+		switch {
+		case it.DerivedStatus != api.DerivedDisconnected || d.EndReason != api.EndServerStopped:
+			t.Fatalf("session %s: %s, %s", id, it.DerivedStatus, d.EndReason)
+		case authorized && (d.Login == nil || *d.Login != "late"):
+			t.Fatalf("session %s: authorize was answered, but the record has login %v", id, d.Login)
+		case *it.DisconnectedAt < it.CreatedAt || time.UnixMilli(int64(*it.DisconnectedAt)).After(killed.Add(time.Second)):
+			t.Fatalf("session %s: created %s, ended %s, killed %s", id, it.CreatedAt, it.DisconnectedAt, killed)
+		}
+	}
+	t.Logf("%d welcomed sessions, all recorded", len(welcomed))
+}
+
+// TestKillAfterDisconnect: what DELETE of one session has answered survives kill -9: the record says who did it, and the token stays
+// denied (G3, G4, G6).
+func TestKillAfterDisconnect(t *testing.T) {
+	data := t.TempDir()
+	child, process := startChild(t, data)
+	token := testkit.Token(t, map[string]any{"iat": time.Now().Unix()})
+	c, err := open(t.Context(), child, hello(token, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, body := child.Do(t, testkit.Key, http.MethodDelete, sessionsPath(testkit.App, "/"+c.ID), nil)
+	if err := process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	process.Wait()
+	var result api.DisconnectResult
+	decode(t, status, http.StatusOK, body, &result)
+	if result.DisconnectedCount != 1 {
+		t.Errorf("disconnectedCount is %d", result.DisconnectedCount)
+	}
+
+	s := testkit.Start(t, testkit.Config{Data: data})
+	var got api.SessionReply
+	s.Get(t, testkit.Key, sessionsPath(testkit.App, "/"+c.ID+"?details=true"), &got)
+	if d := got.Session.Details; d.EndReason != api.EndDisconnected || d.EndedBy != "0123456789abcdef" {
+		t.Errorf("record after kill -9: %+v", d)
+	}
+	var refused *refusal
+	if _, err := open(t.Context(), s, hello(token, nil)); !errors.As(err, &refused) || refused.last.Code != 4203.0 {
+		t.Errorf("the disconnected session's token: %v", err)
+	}
+}
+
+// TestDatabaseAway: with the database locked by somebody else sessions come and go, lists and streams are true, /readyz says why it is
+// degraded, revoke-all is refused and ends nothing; when it is back the records are written (G9).
+func TestDatabaseAway(t *testing.T) {
+	s := testkit.Start(t, testkit.Config{})
+	before := mustOpen(t, s, hello(testkit.Token(t, nil), nil))
+	db, err := sql.Open("sqlite", filepath.Join(s.Data, "rollcall.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(t.Context(), "BEGIN EXCLUSIVE"); err != nil {
+		t.Fatal(err)
+	}
+
+	during := mustOpen(t, s, hello(testkit.Token(t, map[string]any{"license": "DURING"}), nil))
+	if n := list(t, s, url.Values{"searchString": {"during"}}); n.FilteredTotal != 1 || n.Total != 2 {
+		t.Errorf("list while the database is away: %+v", n)
+	}
+	var ready struct {
+		Status  string
+		Reasons []string
+	}
+	testkit.Eventually(t, "readyz says degraded", func() bool {
+		resp, err := http.Get(s.Ops + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if err := json.NewDecoder(resp.Body).Decode(&ready); err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("readyz: %d, %v", resp.StatusCode, err)
+		}
+		return ready.Status == "degraded" && len(ready.Reasons) > 0 && strings.Contains(ready.Reasons[0], "store")
+	})
+	asked := time.Now()
+	status, body := s.Do(t, testkit.Key, http.MethodDelete, sessionsPath(testkit.App, ""), nil)
+	if status != http.StatusServiceUnavailable || !strings.Contains(string(body), `"unavailable"`) {
+		t.Errorf("revoke-all without a database: %d %s", status, body)
+	}
+	if took := time.Since(asked); took > 10*time.Second {
+		t.Errorf("the refusal took %s", took)
+	}
+	if n := list(t, s, url.Values{}).Total; n != 2 {
+		t.Errorf("%d sessions after a refused revoke-all, want 2", n)
+	}
+	if err := before.send(t.Context(), map[string]any{"type": api.TypeBye}); err != nil {
+		t.Fatal(err)
+	}
+	<-before.ended
+	if _, err := conn.ExecContext(t.Context(), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "the records are written", func() bool {
+		n := 0
+		err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM sessions").Scan(&n)
+		return err == nil && n == 2
+	})
+	var got api.SessionReply
+	s.Get(t, testkit.Key, sessionsPath(testkit.App, "/"+before.ID+"?details=true"), &got)
+	if got.Session.Details.EndReason != api.EndClientClosed {
+		t.Errorf("the session that ended meanwhile: %+v", got.Session.Details)
+	}
+	testkit.Eventually(t, "readyz says ready", func() bool {
+		resp, err := http.Get(s.Ops + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		return json.NewDecoder(resp.Body).Decode(&ready) == nil && ready.Status == "ready"
+	})
+	during.conn.CloseNow()
+}
