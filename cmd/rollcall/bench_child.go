@@ -1,0 +1,358 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/gateway"
+	"github.com/rollcallhq/rollcall/internal/manage"
+	"github.com/rollcallhq/rollcall/internal/server"
+)
+
+// The benchmark runs its server and its clients in processes of their own: memory is the server's alone, and each process has its
+// own file descriptors. A child ends when its standard input does, so that none outlives the benchmark.
+
+// severalLoopbacks tells whether every address of 127.0.0.0/8 can be dialled from without being set up.
+const severalLoopbacks = runtime.GOOS == "linux"
+
+// perProcess is how many sessions a client process holds, well under 20,000 files.
+const perProcess = 9000
+
+// child is a process of this program that answers with JSON lines.
+type child struct {
+	cmd   *exec.Cmd
+	in    io.WriteCloser
+	lines *json.Decoder
+}
+
+func startChild(ctx context.Context, stderr io.Writer, command string, input any) (*child, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, self) //nolint:gosec // it is this program
+	cmd.Args = []string{os.Args[0], command}
+	cmd.Stderr = stderr
+	cmd.WaitDelay = 10 * time.Second
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	c := &child{cmd: cmd, in: in, lines: json.NewDecoder(out)}
+	if err := json.NewEncoder(in).Encode(input); err != nil {
+		c.stop()
+		return nil, err
+	}
+	return c, nil
+}
+
+// stop ends the child's input and waits for it.
+func (c *child) stop() {
+	_ = c.in.Close() // it may have ended already
+	_ = c.cmd.Wait() // what went wrong was answered, or is on stderr
+}
+
+const benchBootstrap = `organizations:
+  - id: 11111111-1111-4111-8111-111111111111
+    name: Bench
+    plan: {name: Bench, liveSessionsOverview: true, historyRetention: 24h}
+    applications:
+      - {id: %s, number: "%s", name: Bench, publishableKey: rca_%s, tokens: {hs256Secret: %s}}
+    apiKeys:
+      - {name: Bench, key: rck_%s_%s, applications: all, scopes: [sessions:read, sessions:disconnect, sessions:create, applications:read]}
+`
+
+// startBenchServer starts a server process on loopback with a directory of its own.
+func startBenchServer(ctx context.Context, stderr io.Writer) (benchTarget, func(), error) {
+	dir, err := os.MkdirTemp("", "rollcall-bench-")
+	if err != nil {
+		return benchTarget{}, nil, err
+	}
+	remove := func() { _ = os.RemoveAll(dir) } // it is the system's temporary directory
+	id, key, signing := secret(16), secret(48), secret(40)
+	file := filepath.Join(dir, "bootstrap.yaml")
+	doc := fmt.Sprintf(benchBootstrap, demoApplication, demoNumber, secret(16), signing, id, key)
+	if err := os.WriteFile(file, []byte(doc), 0o600); err != nil {
+		remove()
+		return benchTarget{}, nil, err
+	}
+	c, err := startChild(ctx, stderr, "bench-server", dir)
+	if err != nil {
+		remove()
+		return benchTarget{}, nil, err
+	}
+	stop := func() {
+		c.stop()
+		remove()
+	}
+	target := benchTarget{Key: "rck_" + id + "_" + key, Application: demoApplication, Secret: signing}
+	if err := c.lines.Decode(&target); err != nil {
+		stop()
+		return benchTarget{}, nil, fmt.Errorf("the server did not start: %w", err)
+	}
+	return target, stop, nil
+}
+
+type benchServerCmd struct{}
+
+// Run serves until its input ends. Limits that protect a server from one client are lifted: here one client is the whole load.
+func (benchServerCmd) Run(ctx context.Context, io *stdio) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	in := bufio.NewReader(io.in)
+	var dir string
+	if err := json.NewDecoder(in).Decode(&dir); err != nil {
+		return err
+	}
+	srv, err := server.New(ctx, server.Config{
+		Listen: "127.0.0.1:0", Data: dir, Node: "bench", Bootstrap: filepath.Join(dir, "bootstrap.yaml"), Drain: 5 * time.Second,
+		Gateway: gateway.Limits{}, Manage: manage.Limits{RequestsPerSecond: 1e6, RequestBurst: 1e6},
+		Log: slog.New(slog.NewTextHandler(io.err, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	})
+	if err != nil {
+		return err
+	}
+	if err := json.NewEncoder(io.out).Encode(map[string]any{"url": "http://" + srv.Addr(), "pid": os.Getpid()}); err != nil {
+		return err
+	}
+	var input sync.WaitGroup
+	defer input.Wait()
+	input.Go(func() {
+		untilEOF(in)
+		cancel()
+	})
+	return srv.Run(ctx)
+}
+
+func untilEOF(r io.Reader) { _, _ = io.Copy(io.Discard, r) } // any end is the end
+
+// crowdOrder tells a client process what to do.
+type crowdOrder struct {
+	Target      benchTarget `json:"target"`
+	First       int         `json:"first"`
+	Count       int         `json:"count"`
+	Concurrency int         `json:"concurrency"`
+}
+
+// crowdReport is what it answers: once connected, and once all have ended.
+type crowdReport struct {
+	Start    time.Time             `json:"start"`
+	End      time.Time             `json:"end"` // of connecting, or of the last disconnect event
+	Latency  []time.Duration       `json:"latency,omitempty"`
+	Failed   int                   `json:"failed,omitempty"`
+	FirstErr string                `json:"firstErr,omitempty"`
+	Codes    map[api.CloseCode]int `json:"codes,omitempty"`
+}
+
+// crowd is the population that a benchmark holds.
+type crowd struct {
+	children  []*child
+	connected *connectResult
+}
+
+// startCrowd starts client processes and returns once all their sessions are open.
+func startCrowd(ctx context.Context, target benchTarget, sessions, concurrency int, stderr io.Writer) (*crowd, error) {
+	c := &crowd{}
+	processes := (sessions + perProcess - 1) / perProcess
+	for i := range processes {
+		first, next := i*sessions/processes, (i+1)*sessions/processes
+		kid, err := startChild(ctx, stderr, "bench-client", crowdOrder{
+			Target: target, First: first, Count: next - first, Concurrency: max(1, concurrency/processes),
+		})
+		if err != nil {
+			c.stop()
+			return nil, err
+		}
+		c.children = append(c.children, kid)
+	}
+	r := &connectResult{Concurrency: concurrency}
+	var start, end time.Time
+	var latency []time.Duration
+	for _, kid := range c.children {
+		var report crowdReport
+		if err := kid.lines.Decode(&report); err != nil {
+			c.stop()
+			return nil, fmt.Errorf("a client process ended: %w", err)
+		}
+		if start.IsZero() || report.Start.Before(start) {
+			start = report.Start
+		}
+		if report.End.After(end) {
+			end = report.End
+		}
+		latency = append(latency, report.Latency...)
+		if r.Failed += report.Failed; len(latency) == 0 {
+			c.stop()
+			return nil, fmt.Errorf("no session could be opened: %s", report.FirstErr)
+		}
+	}
+	r.Seconds = end.Sub(start).Seconds()
+	r.PerSecond = float64(len(latency)) / r.Seconds
+	r.Latency = quantilesOf(latency)
+	c.connected = r
+	return c, nil
+}
+
+// ended waits until every session has, and returns when the last event came and how many brought the code.
+func (c *crowd) ended(ctx context.Context, code api.CloseCode) (last time.Time, events int, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, wireTimeout, errors.New("not every client has ended after 30 s"))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		for _, kid := range c.children {
+			_ = kid.in.Close() // it ends, and so does what it answers
+		}
+	})()
+	for _, kid := range c.children {
+		var report crowdReport
+		if err := kid.lines.Decode(&report); err != nil {
+			return last, events, cmp.Or(context.Cause(ctx), err)
+		}
+		if events += report.Codes[code]; report.End.After(last) {
+			last = report.End
+		}
+	}
+	return last, events, nil
+}
+
+func (c *crowd) stop() {
+	for _, kid := range c.children {
+		_ = kid.in.Close() // it may have ended already
+	}
+	for _, kid := range c.children {
+		kid.stop()
+	}
+}
+
+type benchClientCmd struct{}
+
+// Run opens the sessions that it is told to, and holds them until they end, or its input does.
+func (benchClientCmd) Run(ctx context.Context, io *stdio) error {
+	in := bufio.NewReader(io.in)
+	var order crowdOrder
+	dec := json.NewDecoder(in)
+	if err := dec.Decode(&order); err != nil {
+		return err
+	}
+	d, err := newDialer(order.Target.URL)
+	if err != nil {
+		return err
+	}
+	hellos := make([][]byte, order.Count)
+	for i := range hellos {
+		if hellos[i], err = helloFor(order.Target, order.First+i); err != nil {
+			return err
+		}
+	}
+	out := json.NewEncoder(io.out)
+	h := &holders{codes: map[api.CloseCode]int{}}
+	report := h.open(ctx, d, hellos, order.Concurrency)
+	if err := out.Encode(report); err != nil {
+		return err
+	}
+	var reporting sync.WaitGroup
+	reporting.Go(func() {
+		h.wg.Wait()
+		err = out.Encode(crowdReport{End: h.last, Codes: h.codes})
+	})
+	untilEOF(in)
+	h.drop()
+	reporting.Wait()
+	return err
+}
+
+// holders hold sessions, a goroutine each.
+type holders struct {
+	wg sync.WaitGroup
+
+	mu    sync.Mutex
+	wires []*wire // all that were opened
+	last  time.Time
+	codes map[api.CloseCode]int
+}
+
+// drop closes all connections.
+func (h *holders) drop() {
+	h.mu.Lock()
+	wires := h.wires
+	h.mu.Unlock()
+	for _, w := range wires {
+		w.close()
+	}
+}
+
+// open connects all, a few at a time.
+func (h *holders) open(ctx context.Context, d *dialer, hellos [][]byte, concurrency int) crowdReport {
+	report := crowdReport{Latency: make([]time.Duration, 0, len(hellos))}
+	var mu sync.Mutex // of report
+	work := make(chan []byte)
+	var workers sync.WaitGroup
+	report.Start = time.Now()
+	for range concurrency {
+		workers.Go(func() {
+			for hello := range work {
+				start := time.Now()
+				w, _, err := d.open(ctx, hello)
+				took := time.Since(start)
+				mu.Lock()
+				if err != nil {
+					if report.Failed++; report.Failed == 1 {
+						report.FirstErr = err.Error()
+					}
+				} else {
+					report.Latency = append(report.Latency, took)
+				}
+				mu.Unlock()
+				if err == nil {
+					h.mu.Lock()
+					h.wires = append(h.wires, w)
+					h.mu.Unlock()
+					h.wg.Go(func() { h.hold(w) })
+				}
+			}
+		})
+	}
+	for hello := range slices.Values(hellos) {
+		work <- hello
+	}
+	close(work)
+	workers.Wait()
+	report.End = time.Now()
+	return report
+}
+
+// hold sends a frame, for memory is measured after traffic, and waits for the end.
+func (h *holders) hold(w *wire) {
+	defer w.close()
+	if w.text([]byte(`{"type":"activity"}`)) != nil {
+		return
+	}
+	code := w.ended()
+	at := time.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.codes[code]++
+	if at.After(h.last) {
+		h.last = at
+	}
+}

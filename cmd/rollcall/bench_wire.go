@@ -1,0 +1,202 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"github.com/gobwas/ws"
+
+	"github.com/rollcallhq/rollcall/api"
+)
+
+// wire is a session held with as little as possible, so that the load generator leaves the machine to the server: one goroutine
+// and half a kilobyte a session. Everything else in this program holds sessions with package client.
+type wire struct {
+	conn net.Conn
+	buf  []byte // what was read and not consumed is buf[r:w]
+	r, w int
+}
+
+// dialer opens wires from several loopback addresses, for one address has some 28,000 ports.
+type dialer struct {
+	target *url.URL
+	next   atomic.Uint32
+}
+
+const (
+	sourceAddresses = 16
+	wireBuffer      = 512
+	wireTimeout     = 30 * time.Second // a storm's hellos may queue
+)
+
+func newDialer(base string) (*dialer, error) {
+	u, err := url.Parse(base)
+	if err != nil || u.Scheme != "http" {
+		return nil, usagef("--url: %q is not an http:// address, which the benchmark needs", base)
+	}
+	return &dialer{target: u}, nil
+}
+
+// open connects, says hello and returns the welcome. The token must not be larger than a frame.
+func (d *dialer) open(ctx context.Context, hello []byte) (*wire, api.Welcome, error) {
+	var welcome api.Welcome
+	nd := net.Dialer{Timeout: wireTimeout}
+	if host, err := netip.ParseAddr(d.target.Hostname()); err == nil && host.Is4() && host.IsLoopback() && severalLoopbacks {
+		nd.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+d.next.Add(1)%sourceAddresses))}
+	}
+	conn, err := nd.DialContext(ctx, "tcp", d.target.Host)
+	if err != nil {
+		return nil, welcome, err
+	}
+	_ = conn.SetDeadline(time.Now().Add(wireTimeout)) // a TCP connection takes deadlines
+	w, err := upgrade(conn, d.target)
+	if err == nil {
+		err = w.text(hello)
+	}
+	if err == nil {
+		welcome, err = w.welcome()
+	}
+	if err != nil {
+		_ = conn.Close() // it failed already
+		return nil, welcome, err
+	}
+	_ = conn.SetDeadline(time.Time{}) // as above
+	return w, welcome, nil
+}
+
+// upgrade does the opening handshake (RFC 6455, section 4.1). What the server may have sent after it is kept.
+func upgrade(conn net.Conn, u *url.URL) (*wire, error) {
+	target := *u
+	target.Path = api.ConnectPath
+	br, _, err := ws.Dialer{Protocols: []string{api.Subprotocol}, ReadBufferSize: 1024, WriteBufferSize: 512}.Upgrade(conn, &target)
+	if err != nil {
+		return nil, err
+	}
+	w := &wire{conn: conn, buf: make([]byte, wireBuffer)}
+	if br != nil {
+		w.w, err = io.ReadFull(br, w.buf[:min(br.Buffered(), wireBuffer)])
+		ws.PutReader(br)
+	}
+	return w, err
+}
+
+func (w *wire) welcome() (welcome api.Welcome, err error) {
+	for {
+		frame, err := w.frame()
+		if err != nil {
+			return welcome, err
+		}
+		if bytes.Contains(frame, []byte(`"type":"welcome"`)) {
+			return welcome, json.Unmarshal(frame, &welcome)
+		}
+		if bytes.Contains(frame, []byte(`"type":"disconnect"`)) {
+			return welcome, fmt.Errorf("the server refused the session: %s", frame)
+		}
+	}
+}
+
+// text sends a text frame in one write. The mask is zero: it hides nothing on loopback, and costs nothing.
+func (w *wire) text(payload []byte) error { return w.send(ws.OpText, payload) }
+
+func (w *wire) send(op ws.OpCode, payload []byte) error {
+	frame := make([]byte, 0, len(payload)+14)
+	frame = append(frame, 0x80|byte(op))
+	switch n := len(payload); {
+	case n < 126:
+		frame = append(frame, 0x80|byte(n))
+	default:
+		frame = binary.BigEndian.AppendUint16(append(frame, 0x80|126), uint16(n)) // frames are at most 16 KiB
+	}
+	frame = append(frame, 0, 0, 0, 0)
+	_, err := w.conn.Write(append(frame, payload...))
+	return err
+}
+
+// errClosed is a close frame from the server.
+var errClosed = errors.New("the server closed the connection")
+
+// frame returns the next text frame's payload, valid until the next call, and answers pings on the way.
+func (w *wire) frame() ([]byte, error) {
+	for {
+		op, payload, err := w.read()
+		switch {
+		case err != nil:
+			return nil, err
+		case op == ws.OpText:
+			return payload, nil
+		case op == ws.OpPing:
+			if err := w.send(ws.OpPong, payload); err != nil {
+				return nil, err
+			}
+		case op == ws.OpClose:
+			return nil, errClosed
+		}
+	}
+}
+
+// read takes one unfragmented frame.
+func (w *wire) read() (ws.OpCode, []byte, error) {
+	if err := w.need(2); err != nil {
+		return 0, nil, err
+	}
+	op, n, head := ws.OpCode(w.buf[w.r]&0x0f), int(w.buf[w.r+1]&0x7f), 2
+	if n == 126 {
+		if err := w.need(4); err != nil {
+			return 0, nil, err
+		}
+		n, head = int(binary.BigEndian.Uint16(w.buf[w.r+2:])), 4
+	}
+	if err := w.need(head + n); err != nil {
+		return 0, nil, err
+	}
+	payload := w.buf[w.r+head : w.r+head+n]
+	w.r += head + n
+	return op, payload, nil
+}
+
+// need makes n bytes available from r.
+func (w *wire) need(n int) error {
+	if w.w-w.r >= n {
+		return nil
+	}
+	w.w = copy(w.buf, w.buf[w.r:w.w])
+	w.r = 0
+	if n > len(w.buf) {
+		w.buf = append(w.buf, make([]byte, n-len(w.buf))...)
+	}
+	for w.w < n {
+		m, err := w.conn.Read(w.buf[w.w:])
+		if err != nil {
+			return err
+		}
+		w.w += m
+	}
+	return nil
+}
+
+// ended waits for the server's disconnect and returns its code; 0 when the connection went without one.
+func (w *wire) ended() api.CloseCode {
+	for {
+		frame, err := w.frame()
+		if err != nil {
+			return 0
+		}
+		if bytes.Contains(frame, []byte(`"type":"disconnect"`)) {
+			var d api.Disconnect
+			_ = json.Unmarshal(frame, &d) // 0 says so
+			return d.Code
+		}
+	}
+}
+
+func (w *wire) close() { _ = w.conn.Close() } // gone is gone
