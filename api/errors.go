@@ -42,8 +42,6 @@ const (
 	CodeOriginForbidden       Code = "origin_forbidden"
 	CodeQuotaExceeded         Code = "sessions_quota_exceeded"
 	CodeSessionEnded          Code = "session_ended"
-	CodeUnknownType           Code = "unknown_type"
-	CodeMalformed             Code = "malformed"
 )
 
 // statuses is the one table of code to HTTP status.
@@ -78,8 +76,6 @@ var statuses = map[Code]int{
 	CodeOriginForbidden:       http.StatusForbidden,
 	CodeQuotaExceeded:         http.StatusTooManyRequests,
 	CodeSessionEnded:          http.StatusGone,
-	CodeUnknownType:           http.StatusBadRequest,
-	CodeMalformed:             http.StatusBadRequest,
 }
 
 // Status returns the HTTP status of a code; 500 for one that is not in the table.

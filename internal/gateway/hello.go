@@ -55,7 +55,7 @@ func (s *session) hello(f *frame, now time.Time) {
 		s.end(refusedFor(err))
 		return
 	}
-	s.fill(h, up, grant, now)
+	s.fill(h, up, grant, time.Now()) // it may have waited for its place since it came
 	ticket, err := g.cfg.Records.Stage(s.record)
 	if err != nil {
 		if !errors.Is(err, store.ErrQueueFull) {

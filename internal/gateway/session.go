@@ -171,7 +171,7 @@ func (s *session) frame(f *frame, now time.Time) {
 	case api.TypeHello:
 		s.refuse(api.Errorf(api.CodeValidation, "type must not be hello: the session is open"))
 	default:
-		s.refuse(api.Errorf(api.CodeUnknownType, "type must be authorize, update, activity or bye"))
+		s.refuse(api.Errorf(api.CodeValidation, "type must be authorize, update, activity or bye"))
 	}
 }
 

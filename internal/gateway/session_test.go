@@ -33,10 +33,10 @@ func TestFramesOfAnOpenSession(t *testing.T) {
 	object := "must be an object of at most 4096 bytes and 4 levels"
 	mismatch := refused("token_mismatch", "the token's sub or cid is not that of the session's token")
 	for _, tt := range []struct{ in, want string }{
-		{`{"type":"nonsense"}`, refused("unknown_type", "type must be authorize, update, activity or bye")},
-		{`{"type":"Bye"}`, refused("unknown_type", "type must be authorize, update, activity or bye")},
-		{`{"type":""}`, refused("unknown_type", "type must be authorize, update, activity or bye")},
-		{`{"type":"welcome"}`, refused("unknown_type", "type must be authorize, update, activity or bye")},
+		{`{"type":"nonsense"}`, refused("validation_error", "type must be authorize, update, activity or bye")},
+		{`{"type":"Bye"}`, refused("validation_error", "type must be authorize, update, activity or bye")},
+		{`{"type":""}`, refused("validation_error", "type must be authorize, update, activity or bye")},
+		{`{"type":"welcome"}`, refused("validation_error", "type must be authorize, update, activity or bye")},
 		{`{"type":"hello","token":"x"}`, refused("validation_error", "type must not be hello: the session is open")},
 		{`{"type":"activity","type":"bye"}`, refused("validation_error", "type must be given once")},
 		{`{"type":"authorize"}`, refused("validation_error", "token is required")},

@@ -61,11 +61,11 @@ type command struct {
 func parseCommand(data []byte) (command, error) {
 	o, err := parseObject(data)
 	if err != nil {
-		return command{}, api.Errorf(api.CodeMalformed, "the message must be a JSON object with a type: %s", err.Error())
+		return command{}, api.Errorf(api.CodeValidation, "the message must be a JSON object with a type: %s", err.Error())
 	}
 	var kind string
 	if raw, ok := o.get("type"); !ok || isNull(raw) || json.Unmarshal(raw, &kind) != nil {
-		return command{}, api.Errorf(api.CodeMalformed, "type is required and must be a string")
+		return command{}, api.Errorf(api.CodeValidation, "type is required and must be a string")
 	}
 	switch kind {
 	case api.TypeDisconnectSession:
@@ -78,7 +78,7 @@ func parseCommand(data []byte) (command, error) {
 		move := o.move()
 		return command{query: move}, *o.err
 	}
-	return command{}, api.Errorf(api.CodeUnknownType, "%q is not a type of message; there are %s and %s", clip(kind),
+	return command{}, api.Errorf(api.CodeValidation, "%q is not a type of message; there are %s and %s", clip(kind),
 		api.TypeDisconnectSession, api.TypeQuery)
 }
 

@@ -210,7 +210,7 @@ func (s *stream) read(ctx context.Context, q registry.Query) {
 		case websock.Text:
 			q = s.obey(ctx, q, msg.Data)
 		case websock.Binary:
-			s.complain(api.Errorf(api.CodeMalformed, "messages must be text frames"))
+			s.complain(api.Errorf(api.CodeValidation, "messages must be text frames"))
 		case websock.Pong:
 		}
 	}
