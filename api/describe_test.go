@@ -247,6 +247,21 @@ func openAPI(t *testing.T) *openapi3.T {
 	return doc
 }
 
+// TestOpenAPIDescribesEveryPath: the routes that one package alone serves are held to the description there; these are everybody's.
+func TestOpenAPIDescribesEveryPath(t *testing.T) {
+	paths := openAPI(t).Paths
+	for _, route := range []string{api.LivePath, api.ConnectPath, "/healthz", "/readyz", "/metrics", "/openapi.yaml", "/asyncapi.yaml"} {
+		item := paths.Value(route)
+		if item == nil || item.Get == nil {
+			t.Errorf("GET %s is not described", route)
+			continue
+		}
+		if ops := slices.Contains(item.Get.Tags, "ops"); ops != (len(item.Servers) == 1) {
+			t.Errorf("%s: the ops listener's routes, and no others, say where they are", route)
+		}
+	}
+}
+
 // TestOpenAPIGoldens holds the objects of both documents to the OpenAPI description.
 func TestOpenAPIGoldens(t *testing.T) {
 	doc := openAPI(t)

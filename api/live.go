@@ -9,6 +9,9 @@ const RoutePrefix = "/api/v1"
 const (
 	LivePath    = RoutePrefix + "/wss/get-application-sessions"
 	ConnectPath = RoutePrefix + "/connect"
+
+	// ApplicationHeader of the Live Sessions list is the application's id, whichever way the request named it.
+	ApplicationHeader = "Rollcall-Application"
 )
 
 // Row is one live session as the Live Sessions dialect shows it. Login and License are null when the session has none; ClientID

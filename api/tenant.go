@@ -58,7 +58,7 @@ type Application struct {
 	StrictRevocation bool             `json:"strictRevocation"`
 	Tokens           TokenSettings    `json:"tokens"`
 	CreatedAt        Timestamp        `json:"createdAt"`
-	Sessions         *SessionCounts   `json:"sessions,omitempty"` // on GET of one application
+	Sessions         *SessionCounts   `json:"sessions,omitempty"` // on GET
 }
 
 // TokenSettings tell how an application's own session tokens are verified; tokens that Rollcall issues are always accepted.

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -62,8 +63,20 @@ func (t *Timestamp) UnmarshalText(text []byte) error {
 // Duration is a time.Duration that is written as Go writes durations ("5m", "720h").
 type Duration time.Duration
 
-// MarshalText writes the Go form.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+// String returns the Go form without the zeros at its end: 5m, where Go writes 5m0s.
+func (d Duration) String() string {
+	s := time.Duration(d).String()
+	if short, ok := strings.CutSuffix(s, "m0s"); ok {
+		s = short + "m"
+	}
+	if short, ok := strings.CutSuffix(s, "h0m"); ok {
+		s = short + "h"
+	}
+	return s
+}
+
+// MarshalText is String.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
 // UnmarshalText reads the Go form.
 func (d *Duration) UnmarshalText(text []byte) error {

@@ -63,17 +63,23 @@ func (c caller) header() http.Header {
 
 // call sends a request and reads the answer into out. in and out may be nil.
 func (c caller) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	_, err := c.exchange(ctx, method, path, query, in, out)
+	return err
+}
+
+// exchange is call, and returns the answer's header.
+func (c caller) exchange(ctx context.Context, method, path string, query url.Values, in, out any) (http.Header, error) {
 	var body io.Reader
 	if in != nil {
 		data, err := json.Marshal(in)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		body = bytes.NewReader(data)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, c.url(path, query), body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req.Header = c.header()
 	if in != nil {
@@ -81,22 +87,22 @@ func (c caller) call(ctx context.Context, method, path string, query url.Values,
 	}
 	resp, err := c.cfg.HTTPClient.Do(req)
 	if err != nil {
-		return fmt.Errorf("calling the server: %w", err)
+		return nil, fmt.Errorf("calling the server: %w", err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode < http.StatusOK || resp.StatusCode >= http.StatusMultipleChoices {
-		return refusal(resp)
+		return nil, refusal(resp)
 	}
 	if missing := resp.Header.Get("Rollcall-Partial"); missing != "" && c.cfg.OnPartial != nil {
 		c.cfg.OnPartial(missing)
 	}
 	if out == nil {
-		return nil
+		return resp.Header, nil
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(out); err != nil {
-		return fmt.Errorf("the server's answer to %s %s is not what was expected: %w", method, req.URL.Path, err)
+		return nil, fmt.Errorf("the server's answer to %s %s is not what was expected: %w", method, req.URL.Path, err)
 	}
-	return nil
+	return resp.Header, nil
 }
 
 // get calls with GET and returns the answer.

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"net/http"
 	"net/url"
@@ -43,8 +44,23 @@ func (q Query) values() url.Values {
 // Live returns a page of live sessions (sessions:read).
 func (m *Manage) Live(ctx context.Context, q Query) (api.LiveList, error) {
 	q.Totals = false
-	return get[api.LiveList](ctx, m.caller, "wss/get-application-sessions", q.values())
+	return get[api.LiveList](ctx, m.caller, livePath, q.values())
 }
+
+// Resolve returns the id of the application with that number, or id (sessions:read; the plan must include the live overview).
+func (m *Manage) Resolve(ctx context.Context, application string) (api.ApplicationID, error) {
+	header, err := m.exchange(ctx, http.MethodGet, livePath, Query{Application: application, PageSize: 1}.values(), nil, nil)
+	if err != nil {
+		return api.ApplicationID{}, err
+	}
+	id, err := api.ParseID[api.Application](header.Get(api.ApplicationHeader))
+	if err != nil {
+		return id, fmt.Errorf("the server does not name the application: %w", err)
+	}
+	return id, nil
+}
+
+const livePath = "wss/get-application-sessions"
 
 // SessionQuery says which sessions of an application to list, live and ended.
 type SessionQuery struct {

@@ -95,7 +95,7 @@ func organizationTable(list ...api.Organization) *table {
 			limit = strconv.Itoa(*n)
 		}
 		t.add(o.ID.String(), o.Name, o.Plan.Name, limit, strconv.FormatBool(o.Plan.LiveSessionsOverview),
-			time.Duration(o.Plan.HistoryRetention).String(), o.CreatedAt.String())
+			o.Plan.HistoryRetention.String(), o.CreatedAt.String())
 	}
 	return t
 }

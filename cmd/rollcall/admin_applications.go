@@ -35,7 +35,7 @@ func (c applicationsListCmd) Run(ctx context.Context, io *stdio) error {
 func applicationTable(list ...api.Application) *table {
 	t := newTable("APPLICATION", "NUMBER", "NAME", "STATE", "PUBLISHABLE KEY", "IDLE AFTER", "CREATED")
 	for _, a := range list {
-		t.add(a.ID.String(), a.Number, a.Name, string(a.State), a.PublishableKey, time.Duration(a.IdleAfter).String(),
+		t.add(a.ID.String(), a.Number, a.Name, string(a.State), a.PublishableKey, a.IdleAfter.String(),
 			a.CreatedAt.String())
 	}
 	return t

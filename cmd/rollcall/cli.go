@@ -96,7 +96,7 @@ func run(args []string, in io.Reader, out, errs io.Writer) int {
 
 // sameSignal is how soon a signal counts as the same one again: timeout(1) and shells send theirs to the process and to its
 // group.
-const sameSignal = 100 * time.Millisecond
+const sameSignal = 20 * time.Millisecond
 
 // untilSignal returns a context that the first SIGINT or SIGTERM ends; the second ends the process at once (page 6).
 func untilSignal(errs io.Writer) (context.Context, func()) {

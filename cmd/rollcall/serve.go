@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -31,6 +32,8 @@ var flagDefaults = kong.Vars{
 	"streamsPerKey":     strconv.Itoa(api.MaxStreamsPerKey),
 	"requestsPerSecond": strconv.Itoa(api.RequestsPerSecond),
 	"requestBurst":      strconv.Itoa(api.RequestBurst),
+	"maxFrame":          strconv.Itoa(api.MaxFrame),
+	"maxBody":           strconv.Itoa(api.MaxBody),
 }
 
 type serveCmd struct {
@@ -71,23 +74,30 @@ type limitFlags struct {
 	StreamsPerKey         int           `default:"${streamsPerKey}" help:"Of operators."`
 	RequestsPerSecond     float64       `default:"${requestsPerSecond}" help:"Of an API key."`
 	RequestBurst          int           `default:"${requestBurst}" help:"Of an API key."`
+	MaxFrame              int           `default:"${maxFrame}" placeholder:"BYTES" help:"Of a session's message (${default})."`
+	MaxBody               int           `default:"${maxBody}" placeholder:"BYTES" help:"Of a management request (${default})."`
 }
 
 // Validate refuses numbers that would quietly mean the default.
 func (f serveFlags) Validate() error {
 	l := f.Limits
-	for _, d := range []time.Duration{l.HelloTimeout, l.PingInterval, l.PongTimeout, l.ExpiryNotice, l.ExpiryGrace} {
-		if d <= 0 {
-			return errors.New("durations of limits must be positive")
+	for _, limit := range []struct {
+		flag     string
+		positive bool
+	}{
+		{"hello-timeout", l.HelloTimeout > 0}, {"ping-interval", l.PingInterval > 0}, {"pong-timeout", l.PongTimeout > 0},
+		{"expiry-notice", l.ExpiryNotice > 0}, {"expiry-grace", l.ExpiryGrace > 0},
+		{"frames-per-minute", l.FramesPerMinute > 0}, {"frame-burst", l.FrameBurst > 0}, {"hellos-in-flight", l.HellosInFlight > 0},
+		{"streams-per-key", l.StreamsPerKey > 0}, {"requests-per-second", l.RequestsPerSecond > 0}, {"request-burst", l.RequestBurst > 0},
+		{"max-frame", l.MaxFrame > 0}, {"max-body", l.MaxBody > 0},
+		{"drain", f.Drain > 0},
+	} {
+		if !limit.positive {
+			return fmt.Errorf("--%s must be greater than 0", limit.flag)
 		}
 	}
-	for _, n := range []int{l.FramesPerMinute, l.FrameBurst, l.HellosInFlight, l.StreamsPerKey, l.RequestBurst} {
-		if n <= 0 {
-			return errors.New("limits must be positive")
-		}
-	}
-	if l.RequestsPerSecond <= 0 || l.ConnectionsPerAddress < 0 {
-		return errors.New("limits must be positive")
+	if l.ConnectionsPerAddress < 0 {
+		return errors.New("--connections-per-address must be at least 0, which is unlimited")
 	}
 	return nil
 }
@@ -110,9 +120,11 @@ func (f serveFlags) config(data, logLevel string, logTo io.Writer) (server.Confi
 			ExpiryNotice: f.Limits.ExpiryNotice, ExpiryGrace: f.Limits.ExpiryGrace,
 			FramesPerMinute: f.Limits.FramesPerMinute, FrameBurst: f.Limits.FrameBurst,
 			HellosInFlight: f.Limits.HellosInFlight, ConnectionsPerAddress: f.Limits.ConnectionsPerAddress,
+			MaxFrame: f.Limits.MaxFrame,
 		},
 		Manage: manage.Limits{
 			StreamsPerKey: f.Limits.StreamsPerKey, RequestsPerSecond: f.Limits.RequestsPerSecond, RequestBurst: f.Limits.RequestBurst,
+			MaxBody: f.Limits.MaxBody,
 		},
 	}
 	for _, s := range f.TrustedProxies {

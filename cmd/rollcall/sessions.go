@@ -62,7 +62,11 @@ func (f applicationFlag) id(ctx context.Context, m *client.Manage) (api.Applicat
 	}
 	apps, err := m.Applications(ctx)
 	if api.CodeOf(err) == api.CodeInsufficientScope {
-		return api.ApplicationID{}, hinted{err, "give the application's UUID instead of its number"}
+		id, cannot := m.Resolve(ctx, f.Application) // a key that reads sessions may know which application's they are
+		if code := api.CodeOf(cannot); code == api.CodeInsufficientScope || code == api.CodePlanRestricted {
+			return id, hinted{err, "give the application's UUID instead of its number"}
+		}
+		return id, cannot
 	}
 	if err != nil {
 		return api.ApplicationID{}, err
@@ -86,12 +90,19 @@ type sessionsCmd struct {
 type queryFlags struct {
 	Search     string         `short:"s" placeholder:"TEXT" help:"Show only what contains TEXT."`
 	Categories []api.Category `enum:"license,ip,clientId" default:"license" help:"Where to search: ${enum}."`
-	Page       int            `default:"1" help:"Which page."`
-	PageSize   int            `default:"10" help:"Rows of a page, 1 to 50."`
+	Page       *int           `help:"Which page; from 1, the default."`
+	PageSize   *int           `help:"Rows of a page, 1 to 50; 10 by default."`
 }
 
 func (f queryFlags) query(app string) client.Query {
-	return client.Query{Application: app, Page: f.Page, PageSize: f.PageSize, Search: f.Search, Categories: f.Categories}
+	q := client.Query{Application: app, Search: f.Search, Categories: f.Categories}
+	if f.Page != nil {
+		q.Page = *f.Page
+	}
+	if f.PageSize != nil {
+		q.PageSize = *f.PageSize
+	}
+	return q
 }
 
 type listCmd struct {
@@ -109,8 +120,13 @@ func (c listCmd) Validate() error {
 	if c.Limit < 0 {
 		return fmt.Errorf("--limit must not be negative")
 	}
+	if !c.isLive() && (c.Page != nil || c.PageSize != nil) {
+		return fmt.Errorf("--page and --page-size go with --live or --search; without, there is --limit")
+	}
 	return nil
 }
+
+func (c listCmd) isLive() bool { return c.Live || c.Search != "" }
 
 // Run lists in the Sessions dialect, or in the Live Sessions dialect when a search is asked for.
 func (c listCmd) Run(ctx context.Context, io *stdio) error {
@@ -121,7 +137,7 @@ func (c listCmd) Run(ctx context.Context, io *stdio) error {
 	if err := c.required(); err != nil {
 		return err
 	}
-	if c.Live || c.Search != "" {
+	if c.isLive() {
 		return c.live(ctx, io, m)
 	}
 	app, err := c.id(ctx, m)

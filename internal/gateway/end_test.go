@@ -409,6 +409,11 @@ func TestEndWhileHelloWaits(t *testing.T) {
 			return c
 		}
 		c := wait()
+		for _, name := range []string{"rollcall_gateway_hellos_in_flight{}", "rollcall_gateway_hellos_waiting{}"} {
+			if got := f.metric(name); got != 1 {
+				t.Errorf("%s: %v", name, got)
+			}
+		}
 		var wg sync.WaitGroup
 		wg.Go(func() { f.g.connections()[0].end(drained(0)) })
 		if got := c.rest(); len(got) != 2 || got[1] != "close 1001 node is draining" {
@@ -480,6 +485,8 @@ func TestMetrics(t *testing.T) {
 		`rollcall_gateway_refusals_total{code="token_invalid"}`:              1,
 		`rollcall_gateway_frames_total{type="hello"}`:                        3,
 		`rollcall_gateway_hello_seconds{}`:                                   2,
+		`rollcall_gateway_hellos_in_flight{}`:                                0,
+		`rollcall_gateway_hellos_waiting{}`:                                  0,
 	} {
 		if got := f.metric(name); got != want {
 			t.Errorf("%s: %v, want %v", name, got, want)

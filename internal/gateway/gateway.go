@@ -52,6 +52,7 @@ type Limits struct {
 	FrameBurst            int
 	HellosInFlight        int // being verified and recorded at once; more wait. 0 = 256
 	ConnectionsPerAddress int // 0 = unlimited
+	MaxFrame              int // bytes of a message; more is 1009
 }
 
 func (l Limits) withDefaults() Limits {
@@ -63,6 +64,7 @@ func (l Limits) withDefaults() Limits {
 	l.FramesPerMinute = cmp.Or(l.FramesPerMinute, api.FramesPerMinute)
 	l.FrameBurst = cmp.Or(l.FrameBurst, api.FrameBurst)
 	l.HellosInFlight = cmp.Or(l.HellosInFlight, 256)
+	l.MaxFrame = cmp.Or(l.MaxFrame, api.MaxFrame)
 	return l
 }
 
@@ -77,6 +79,7 @@ type Gateway struct {
 	limits  Limits
 	metrics *metrics
 	hellos  chan struct{}  // a token a hello in flight
+	waiting atomic.Int64   // hellos that wait for one
 	conns   sync.WaitGroup // admitted connections; grows only while draining is false
 
 	stopping chan struct{} // closed when draining becomes true

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -85,6 +84,8 @@ func (g *Gateway) beginHello() bool {
 		return true
 	default:
 	}
+	g.waiting.Add(1)
+	defer g.waiting.Add(-1)
 	timer := time.NewTimer(g.limits.HelloTimeout)
 	defer timer.Stop()
 	select {
@@ -101,7 +102,10 @@ func (g *Gateway) endHello() { <-g.hellos }
 
 // verify judges the hello's credential, and what the credential then says of the rest.
 func (g *Gateway) verify(h greeting, up *upgrade) (tenant.Grant, error) {
-	token := cmp.Or(h.token, up.bearer)
+	token := h.token
+	if token == nil && h.publishableKey == nil { // what the client says in its hello goes before what a proxy may have added
+		token = up.bearer
+	}
 	switch {
 	case token == nil && h.publishableKey == nil:
 		return tenant.Grant{}, api.Errorf(api.CodeTokenInvalid, "token or publishableKey is required")
@@ -176,7 +180,7 @@ func (s *session) fill(h greeting, up *upgrade, grant tenant.Grant, now time.Tim
 		Application: grant.Application.ID, Incarnation: s.gateway.cfg.Incarnation, CreatedAt: api.MillisOf(now), IP: s.ip,
 		ClientID: id.String(), Login: grant.Login, License: grant.License, Authorized: grant.Authorized,
 		TokenExpiresAt: grant.TokenExpiresAt, Name: grant.Name, UserAgent: up.userAgent, ClientInfo: h.clientInfo,
-		Hostname: orEmpty(h.hostname),
+		Hostname: orEmpty(h.hostname), LastActiveAt: api.MillisOf(now), // what is known of it should a crash be its end
 	}
 	if grant.ClientID != "" {
 		r.ClientID = grant.ClientID

@@ -1,14 +1,19 @@
 package gateway
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rollcallhq/rollcall/api"
@@ -46,6 +51,12 @@ func TestHTTPRefusals(t *testing.T) {
 	c := &client{TB: t, Conn: f.dial()}
 	defer c.Close()
 	wantHTTP(t, c.rawRequest("GET", nil), 429, api.CodeRateLimited, "Retry-After")
+
+	f = newFixture(t, Limits{})
+	f.g.Drain(t.Context(), 0)
+	c = &client{TB: t, Conn: f.dial()}
+	defer c.Close()
+	wantHTTP(t, c.rawRequest("GET", nil), 503, api.CodeUnavailable, "Retry-After")
 }
 
 func (c *client) rawRequest(method string, edit func(string) string) *http.Response {
@@ -63,6 +74,41 @@ func wantHTTP(t *testing.T, resp *http.Response, status int, code api.Code, head
 	if resp.StatusCode != status || resp.Header.Get("Content-Type") != "application/json" ||
 		!strings.Contains(string(body), fmt.Sprintf(`"statusCode":%d,"code":%q`, status, code)) || header != "" && resp.Header.Get(header) == "" {
 		t.Errorf("got %d %v %s", resp.StatusCode, resp.Header, body)
+	}
+	doc, err := openapi3.NewLoader().LoadFromData(api.OpenAPI)
+	if err != nil {
+		t.Fatal(err)
+	}
+	item := doc.Paths.Value(api.ConnectPath)
+	if item == nil {
+		t.Fatal("the route is not described")
+	}
+	described := &openapi3filter.RequestValidationInput{Request: httptest.NewRequest(http.MethodGet, api.ConnectPath, nil),
+		Route: &routers.Route{Spec: doc, Path: api.ConnectPath, PathItem: item, Method: http.MethodGet, Operation: item.Get}}
+	if err := openapi3filter.ValidateResponse(t.Context(), &openapi3filter.ResponseValidationInput{RequestValidationInput: described,
+		Status: resp.StatusCode, Header: resp.Header, Body: io.NopCloser(bytes.NewReader(body)),
+		Options: &openapi3filter.Options{IncludeResponseStatus: true}}); err != nil {
+		t.Errorf("what is not described: %v", err)
+	}
+}
+
+// TestMaxFrame: the limit is configurable, exact, and named to the client.
+func TestMaxFrame(t *testing.T) {
+	for _, limit := range []int{1000, 2 * api.MaxFrame} {
+		f := newFixture(t, Limits{MaxFrame: limit})
+		c := f.openKey()
+		frame := `{"type":"activity","x":"` // unknown fields are ignored
+		frame += strings.Repeat("x", limit-len(frame)-2) + `"}`
+		c.text(frame)
+		c.send(0x89, "still here")
+		if got := c.next(); got != "pong still here" {
+			t.Errorf("a message of %d bytes: %s", limit, got)
+		}
+		c.text(frame + " ")
+		want := fmt.Sprintf("message is larger than %d bytes", limit)
+		if got := c.rest(); len(got) != 2 || !strings.Contains(got[0], want) || got[1] != "close 1009 "+want {
+			t.Error(got)
+		}
 	}
 }
 

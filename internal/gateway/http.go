@@ -35,7 +35,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.refuseHTTP(w, err)
 		return
 	}
-	conn, err := websock.Upgrade(w, r, websock.Config{Subprotocol: api.Subprotocol, MaxMessage: api.MaxFrame})
+	conn, err := websock.Upgrade(w, r, websock.Config{Subprotocol: api.Subprotocol, MaxMessage: g.limits.MaxFrame})
 	if err != nil {
 		g.release(addr)
 		g.log.Debug("a connection was lost during its upgrade", "err", err)

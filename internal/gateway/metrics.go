@@ -38,6 +38,8 @@ func newMetrics(to prometheus.Registerer, g *Gateway) *metrics {
 				[]string{"application_state", "authorized"}, nil),
 			prometheus.NewDesc("rollcall_gateway_connections",
 				"Open client connections, those before their hello included.", nil, nil),
+			prometheus.NewDesc("rollcall_gateway_hellos_in_flight", "Hellos being verified and recorded.", nil, nil),
+			prometheus.NewDesc("rollcall_gateway_hellos_waiting", "Hellos that wait because as many as may be are in flight.", nil, nil),
 		})
 	}
 	return m
@@ -77,12 +79,15 @@ func (m *metrics) refused(c cause) (code string) {
 type census struct {
 	gateway               *Gateway
 	sessions, connections *prometheus.Desc
+	hellos, waiting       *prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
 func (c *census) Describe(to chan<- *prometheus.Desc) {
 	to <- c.sessions
 	to <- c.connections
+	to <- c.hellos
+	to <- c.waiting
 }
 
 // Collect implements prometheus.Collector.
@@ -117,4 +122,6 @@ func (c *census) Collect(to chan<- prometheus.Metric) {
 			strconv.FormatBool(l.authorized))
 	}
 	to <- prometheus.MustNewConstMetric(c.connections, prometheus.GaugeValue, float64(len(all)))
+	to <- prometheus.MustNewConstMetric(c.hellos, prometheus.GaugeValue, float64(len(c.gateway.hellos)))
+	to <- prometheus.MustNewConstMetric(c.waiting, prometheus.GaugeValue, float64(c.gateway.waiting.Load()))
 }

@@ -1,6 +1,7 @@
 package manage
 
 import (
+	"encoding/json"
 	"math"
 	"net/http"
 	"slices"
@@ -87,7 +88,7 @@ func validationFirst(path, body error) error {
 }
 
 func (c *call) organizationBody(why purpose) (tenant.OrganizationInput, error) {
-	o, err := readBody(c.w, c.r)
+	o, err := c.readBody()
 	if err != nil {
 		return tenant.OrganizationInput{}, err
 	}
@@ -197,7 +198,7 @@ func (c *call) revokeKey() error {
 }
 
 func (c *call) keyBody(why purpose) (tenant.KeyInput, error) {
-	o, err := readBody(c.w, c.r)
+	o, err := c.readBody()
 	if err != nil {
 		return tenant.KeyInput{}, err
 	}
@@ -207,10 +208,12 @@ func (c *call) keyBody(why purpose) (tenant.KeyInput, error) {
 		o.fail("scopes", "given: "+scopes)
 	}
 	if raw, ok := o.get("applications"); ok {
-		all := isNull(raw) // as a key that has all of them is shown
+		// null is how a key that has all of them is shown, "all" how the bootstrap file says it.
+		var word string
+		all := isNull(raw) || json.Unmarshal(raw, &word) == nil && word == "all"
 		in.AllApplications = &all
 		if !all {
-			in.Applications = list[api.ApplicationID](o, "applications", "null (all of them) or an array of UUIDs")
+			in.Applications = list[api.ApplicationID](o, "applications", `null or "all" (all of them), or an array of UUIDs`)
 		}
 	}
 	if raw, ok := o.get("expiresAt"); ok {
@@ -243,7 +246,7 @@ func (c *call) adminListApplications() error {
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, applicationList(c.tenants.ApplicationsOf(org.ID)))
+	return c.showApplications(c.tenants.ApplicationsOf(org.ID))
 }
 
 func (c *call) adminCreateApplication() error {

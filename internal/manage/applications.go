@@ -11,15 +11,7 @@ func (c *call) listApplications() error {
 	if err := firstError(readParams(c.r).err, c.key.Require(api.ScopeApplicationsRead)); err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, applicationList(c.tenants.Applications(c.key)))
-}
-
-func applicationList(apps []tenant.Application) api.ApplicationList {
-	reply := api.ApplicationList{Items: make([]api.Application, 0, len(apps))}
-	for _, app := range apps {
-		reply.Items = append(reply.Items, app.API())
-	}
-	return reply
+	return c.showApplications(c.tenants.Applications(c.key))
 }
 
 // firstError returns the first of the outcomes of checks, in the order in which they count.
@@ -74,16 +66,36 @@ func (c *call) getApplication() error {
 	return c.showApplication(app)
 }
 
-// showApplication answers with the application and the counts of its sessions. With the store away the ended ones are not counted.
 func (c *call) showApplication(app tenant.Application) error {
-	live, active, idle := c.registry.Counts(app.ID, now(), app.IdleAfter)
-	ended, err := c.records.CountEnded(c.r.Context(), app.ID)
+	reply, err := c.counted(app)
 	if err != nil {
 		c.partialStore(err)
 	}
+	return c.json(http.StatusOK, reply)
+}
+
+func (c *call) showApplications(apps []tenant.Application) error {
+	reply := api.ApplicationList{Items: make([]api.Application, 0, len(apps))}
+	var failed error // the first, which says it for all
+	for _, app := range apps {
+		item, err := c.counted(app)
+		reply.Items, failed = append(reply.Items, item), firstError(failed, err)
+	}
+	if failed != nil {
+		c.partialStore(failed)
+	}
+	return c.json(http.StatusOK, reply)
+}
+
+// counted returns the application with the counts of its sessions. The error is the store's: only the ended ones that wait to be
+// written are counted then.
+func (c *call) counted(app tenant.Application) (api.Application, error) {
+	at := now()
+	live, active, idle := c.registry.Counts(app.ID, at, app.IdleAfter)
+	ended, err := c.records.CountEnded(c.r.Context(), app.ID, keptSince(app, at))
 	reply := app.API()
 	reply.Sessions = &api.SessionCounts{Active: active, Idle: idle, Live: live, Total: live + ended}
-	return c.json(http.StatusOK, reply)
+	return reply, err
 }
 
 func (c *call) patchApplication() error {
@@ -145,7 +157,7 @@ const (
 )
 
 func (c *call) applicationBody(why purpose) (tenant.ApplicationInput, error) {
-	o, err := readBody(c.w, c.r)
+	o, err := c.readBody()
 	if err != nil {
 		return tenant.ApplicationInput{}, err
 	}

@@ -216,15 +216,15 @@ func (o *object) done() error {
 }
 
 // readBody reads the JSON object that a POST or PATCH must carry.
-func readBody(w http.ResponseWriter, r *http.Request) (*object, error) {
-	if err := checkMediaType(r.Header); err != nil {
+func (c *call) readBody() (*object, error) {
+	if err := checkMediaType(c.r.Header); err != nil {
 		return nil, err
 	}
-	tooLarge := api.Errorf(api.CodeBodyTooLarge, "the body must be at most %d bytes", api.MaxBody)
-	if r.ContentLength > api.MaxBody {
+	tooLarge := api.Errorf(api.CodeBodyTooLarge, "the body must be at most %d bytes", c.limits.MaxBody)
+	if c.r.ContentLength > int64(c.limits.MaxBody) {
 		return nil, tooLarge
 	}
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, api.MaxBody))
+	data, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, int64(c.limits.MaxBody)))
 	if err != nil {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return nil, tooLarge

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -77,7 +78,7 @@ func TestBodies(t *testing.T) {
 	keys := map[string]string{
 		`{"name":"","scopes":[]}`: "name", `{"name":7,"scopes":[]}`: "name", `{"name":"x","scopes":null}`: "scopes",
 		`{"name":"x","scopes":"sessions:read"}`: "scopes", `{"name":"x","scopes":["sessions:all"]}`: "scopes",
-		`{"name":"x","scopes":[7]}`: "scopes", `{"name":"x","scopes":[],"applications":"all"}`: "applications",
+		`{"name":"x","scopes":[7]}`: "scopes", `{"name":"x","scopes":[],"applications":"ALL"}`: "applications",
 		`{"name":"x","scopes":[],"applications":["x"]}`: "applications", `{"name":"x","scopes":[],"applications":[null]}`: "applications",
 		`{"name":"x","scopes":[],"applications":["` + others.String() + `"]}`: "applications",
 		`{"name":"x","scopes":[],"expiresAt":"tomorrow"}`:                     "expiresAt",
@@ -170,7 +171,9 @@ func TestApplications(t *testing.T) {
 		}
 	}
 	k.refusal(request{method: "PATCH", path: appPath(app.ID), body: `{"state":"active"}`}, api.CodeConflict)
-	if list := get[api.ApplicationList](k, applicationsPath); len(list.Items) != 3 {
+	if list := get[api.ApplicationList](k, applicationsPath); len(list.Items) != 3 || slices.ContainsFunc(list.Items, func(a api.Application) bool {
+		return a.Sessions == nil || a.ID != app.ID && *a.Sessions != (api.SessionCounts{})
+	}) {
 		t.Errorf("%+v", list)
 	}
 	if list := get[api.SessionList](k, sessionsPath(app.ID)+"?status=all"); len(list.Items) != 1 {
@@ -452,5 +455,37 @@ func TestG8TenantsNeverMeet(t *testing.T) {
 		if app.OrganizationID != acme {
 			t.Errorf("sees %+v", app)
 		}
+	}
+}
+
+// TestKeysOfAllApplications: null and "all" are the same, at creation and afterwards.
+func TestKeysOfAllApplications(t *testing.T) {
+	k := newKit(t, unlimited)
+	for _, all := range []string{`null`, `"all"`, `"\u0061ll"`} {
+		key := ask[api.NewAPIKey](k, request{method: "POST", path: organizationsPath + "/" + acme.String() + "/api-keys", key: adminWord,
+			body: `{"name":"x","scopes":["applications:read"],"applications":["` + desktop.String() + `"]}`}, http.StatusCreated)
+		changed := ask[api.APIKey](k, request{method: "PATCH", path: keysPath + "/" + key.PublicID, key: adminWord,
+			body: `{"applications":` + all + `}`}, http.StatusOK)
+		created := ask[api.NewAPIKey](k, request{method: "POST", path: organizationsPath + "/" + acme.String() + "/api-keys", key: adminWord,
+			body: `{"name":"x","scopes":[],"applications":` + all + `}`}, http.StatusCreated)
+		if len(key.Applications) != 1 || changed.Applications != nil || created.Applications != nil {
+			t.Errorf("%s: %v, %v, %v", all, key.Applications, changed.Applications, created.Applications)
+		}
+		if list := ask[api.ApplicationList](k, request{path: applicationsPath, key: key.Key}, http.StatusOK); len(list.Items) != 2 {
+			t.Errorf("%s: sees %d applications", all, len(list.Items))
+		}
+	}
+}
+
+// TestMaxBody: the limit is configurable, exact, and named.
+func TestMaxBody(t *testing.T) {
+	limits := unlimited
+	limits.MaxBody = 100
+	k := newKit(t, limits)
+	body := `{"expiresIn":60,"name":"` + strings.Repeat("x", 100-26) + `"}`
+	path := appPath(desktop) + "/session-tokens"
+	ask[api.TokenReply](k, request{method: "POST", path: path, body: body}, http.StatusCreated)
+	if msg := k.refusal(request{method: "POST", path: path, body: body + " "}, api.CodeBodyTooLarge); !strings.Contains(msg, "100 bytes") {
+		t.Error(msg)
 	}
 }

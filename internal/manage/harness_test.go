@@ -260,8 +260,9 @@ func (o *owner) called() []string {
 // flaky is the table of records, whose database can go away.
 type flaky struct {
 	store.Records
-	mu  sync.Mutex
-	err error
+	mu     sync.Mutex
+	err    error // of everything
+	writes error // of writes alone
 }
 
 var errAway = errors.New("disk of the secret place /var/lib is gone")
@@ -269,7 +270,13 @@ var errAway = errors.New("disk of the secret place /var/lib is gone")
 func (f *flaky) fail(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.err = err
+	f.err, f.writes = err, err
+}
+
+func (f *flaky) failWrites(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.writes = err
 }
 
 func (f *flaky) away() error {
@@ -279,7 +286,10 @@ func (f *flaky) away() error {
 }
 
 func (f *flaky) Write(ctx context.Context, records []store.Record, denials []store.Denial) error {
-	if err := f.away(); err != nil {
+	f.mu.Lock()
+	err := f.writes
+	f.mu.Unlock()
+	if err != nil {
 		return err
 	}
 	return f.Records.Write(ctx, records, denials)
@@ -292,18 +302,19 @@ func (f *flaky) Get(ctx context.Context, app api.ApplicationID, ids []api.Sessio
 	return f.Records.Get(ctx, app, ids)
 }
 
-func (f *flaky) Ended(ctx context.Context, app api.ApplicationID, after *api.Position, limit int) ([]store.Record, error) {
+func (f *flaky) Ended(ctx context.Context, app api.ApplicationID, since api.Millis, after *api.Position,
+	limit int) ([]store.Record, error) {
 	if err := f.away(); err != nil {
 		return nil, err
 	}
-	return f.Records.Ended(ctx, app, after, limit)
+	return f.Records.Ended(ctx, app, since, after, limit)
 }
 
-func (f *flaky) CountEnded(ctx context.Context, app api.ApplicationID, also ...api.SessionID) (int, error) {
+func (f *flaky) CountEnded(ctx context.Context, app api.ApplicationID, since api.Millis, also ...api.SessionID) (int, error) {
 	if err := f.away(); err != nil {
 		return 0, err
 	}
-	return f.Records.CountEnded(ctx, app, also...)
+	return f.Records.CountEnded(ctx, app, since, also...)
 }
 
 // row makes a session of the application.
@@ -429,13 +440,29 @@ func (k *kit) hold(req *http.Request, a answer) {
 		}
 		return
 	}
-	err = openapi3filter.ValidateResponse(context.Background(), &openapi3filter.ResponseValidationInput{
-		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: bare, PathParams: params, Route: route},
+	holdRoute(k.t, &openapi3filter.RequestValidationInput{Request: bare, PathParams: params, Route: route}, a)
+}
+
+// holdTo holds a response to what is described of its request, which must be there.
+func holdTo(t testing.TB, spec routers.Router, r *http.Request, a answer) {
+	t.Helper()
+	route, params, err := spec.FindRoute(r)
+	if err != nil {
+		t.Errorf("%s is not described: %v", r.URL, err)
+		return
+	}
+	holdRoute(t, &openapi3filter.RequestValidationInput{Request: r, PathParams: params, Route: route}, a)
+}
+
+func holdRoute(t testing.TB, r *openapi3filter.RequestValidationInput, a answer) {
+	t.Helper()
+	err := openapi3filter.ValidateResponse(context.Background(), &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: r,
 		Status:                 a.status, Header: a.header, Body: io.NopCloser(bytes.NewReader(a.body)),
 		Options: &openapi3filter.Options{IncludeResponseStatus: true},
 	})
 	if err != nil {
-		k.t.Errorf("%s answers what is not described: %v\n%d %s", where, err, a.status, a.body)
+		t.Errorf("%s %s answers what is not described: %v\n%d %s", r.Request.Method, r.Request.URL.RequestURI(), err, a.status, a.body)
 	}
 }
 
@@ -446,6 +473,9 @@ func openAPIRouter(t testing.TB) routers.Router {
 		t.Fatal(err)
 	}
 	doc.Servers = nil // any host
+	for _, item := range doc.Paths.Map() {
+		item.Servers = nil
+	}
 	openapi3filter.RegisterBodyDecoder("text/yaml", openapi3filter.FileBodyDecoder)
 	router, err := gorillamux.NewRouter(doc)
 	if err != nil {

@@ -69,6 +69,7 @@ func (c *call) live() error {
 	if stream {
 		return c.stream(q)
 	}
+	c.w.Header().Set(api.ApplicationHeader, app.ID.String())
 	return c.json(http.StatusOK, api.LiveList{Success: true, Message: "OK", View: c.registry.List(q)})
 }
 

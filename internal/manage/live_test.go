@@ -208,3 +208,20 @@ func TestRateLimit(t *testing.T) {
 		conn.close()
 	}
 }
+
+// TestApplicationHeader: the list says which application it is of; a refusal and a stream do not.
+func TestApplicationHeader(t *testing.T) {
+	k := newKit(t, unlimited)
+	for _, ref := range []string{"123456789", strings.ToUpper(desktop.String())} {
+		a := k.do(request{path: api.LivePath + "?applicationId=" + ref, key: readKey})
+		if got := a.header.Get(api.ApplicationHeader); a.status != http.StatusOK || got != desktop.String() {
+			t.Errorf("%s: %d %q", ref, a.status, got)
+		}
+	}
+	for key, ref := range map[string]string{noneKey: "123456789", otherKey: "123456789", restrictedKey: "123456790", freeKey: "555555555"} {
+		a := k.do(request{path: api.LivePath + "?applicationId=" + ref, key: key})
+		if a.status == http.StatusOK || a.header.Get(api.ApplicationHeader) != "" {
+			t.Errorf("%s: %d %v", ref, a.status, a.header)
+		}
+	}
+}

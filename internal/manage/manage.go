@@ -47,6 +47,7 @@ type Limits struct {
 	StreamsPerKey     int
 	RequestsPerSecond float64
 	RequestBurst      int
+	MaxBody           int           // bytes
 	StreamPing        time.Duration // 0 = 30 s
 	StreamIdle        time.Duration // without a pong and without write progress; 0 = 120 s
 }
@@ -65,6 +66,9 @@ func (l *Limits) defaults() {
 	}
 	if l.RequestBurst == 0 {
 		l.RequestBurst = api.RequestBurst
+	}
+	if l.MaxBody == 0 {
+		l.MaxBody = api.MaxBody
 	}
 	if l.StreamPing == 0 {
 		l.StreamPing = defaultStreamPing

@@ -29,15 +29,15 @@ type operation struct {
 	do     func(*call) error
 }
 
-func (a *API) routes() *http.ServeMux {
+// table lists every route with its methods; /openapi.yaml describes the same.
+func (a *API) table() map[string]map[string]operation {
 	key := func(do func(*call) error) operation { return operation{byKey, do} }
 	admin := func(do func(*call) error) operation { return operation{byAdmin, do} }
 	const (
 		app = api.RoutePrefix + "/applications/{applicationId}"
 		adm = api.RoutePrefix + "/admin"
 	)
-	mux := http.NewServeMux()
-	for pattern, methods := range map[string]map[string]operation{
+	return map[string]map[string]operation{
 		api.LivePath: {"GET": key((*call).live)},
 
 		app + "/sessions":             {"GET": key((*call).listSessions), "DELETE": key((*call).revokeSessions)},
@@ -61,7 +61,12 @@ func (a *API) routes() *http.ServeMux {
 
 		"/openapi.yaml":  {"GET": {byAll, describe(api.OpenAPI)}},
 		"/asyncapi.yaml": {"GET": {byAll, describe(api.AsyncAPI)}},
-	} {
+	}
+}
+
+func (a *API) routes() *http.ServeMux {
+	mux := http.NewServeMux()
+	for pattern, methods := range a.table() {
 		mux.HandleFunc(pattern, a.route(pattern, methods))
 	}
 	mux.HandleFunc("/", a.route("", nil))

@@ -1,6 +1,7 @@
 package manage
 
 import (
+	"context"
 	"net/http"
 	"time"
 
@@ -10,6 +11,11 @@ import (
 )
 
 func now() api.Millis { return api.MillisOf(time.Now()) }
+
+// keptSince returns since when sessions must have ended to be shown: the plan's retention holds also before they are deleted.
+func keptSince(app tenant.Application, at api.Millis) api.Millis {
+	return at.Add(-time.Duration(app.Plan.HistoryRetention))
+}
 
 // listSessions is GET /applications/{applicationId}/sessions.
 func (c *call) listSessions() error {
@@ -44,6 +50,7 @@ func (c *call) listSessions() error {
 		q.rows, q.live = true, registry.RangeCurrent
 	}
 	at := now()
+	q.since = keptSince(app, at)
 	sessions, more, err := c.read(c.r.Context(), id, q, at)
 	if err != nil {
 		c.partialStore(err)
@@ -70,29 +77,32 @@ func (c *call) getSession() error {
 	if err != nil {
 		return err
 	}
-	f, err := c.find(id, session)
+	at := now()
+	f, err := c.find(app, session, at)
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, api.SessionReply{Session: f.show(app, now(), details)})
+	return c.json(http.StatusOK, api.SessionReply{Session: f.show(app, at, details)})
 }
 
 // find looks for one session, in the order that read looks for many. With the store away only what it would have known is refused.
-func (c *call) find(app api.ApplicationID, id api.SessionID) (found, error) {
-	if row, ok := c.registry.Get(app, id); ok {
+func (c *call) find(app tenant.Application, id api.SessionID, at api.Millis) (found, error) {
+	if row, ok := c.registry.Get(app.ID, id); ok {
 		one := []found{{row: &row}}
-		if err := c.addDetails(c.r.Context(), app, one); err != nil {
+		if err := c.addDetails(c.r.Context(), app.ID, one); err != nil {
 			c.partialStore(err)
 		}
 		return one[0], nil
 	}
-	records, err := c.records.Get(c.r.Context(), app, []api.SessionID{id})
+	records, err := c.records.Get(c.r.Context(), app.ID, []api.SessionID{id})
 	rec, ok := records[id]
 	switch {
 	case ok && rec.EndedAt != 0:
-		return found{record: &rec}, nil
+		if rec.EndedAt >= keptSince(app, at) {
+			return found{record: &rec}, nil
+		}
 	case ok: // still opening when the registry was asked, or left open by a crash and not yet closed: live only if it is there
-		if row, live := c.registry.Get(app, id); live {
+		if row, live := c.registry.Get(app.ID, id); live {
 			return found{row: &row, record: &rec}, nil
 		}
 	case err != nil:
@@ -119,7 +129,16 @@ func (c *call) revokeSessions() error {
 	if err != nil {
 		return err
 	}
+	c.settle(ctx)
 	return c.json(http.StatusOK, api.DisconnectResult{Success: true, DisconnectedCount: n})
+}
+
+// settle waits for what an operator's end has queued: the answer means that the ends, and the denials of their tokens, outlast a
+// crash. Where it cannot mean that, it says so.
+func (c *call) settle(ctx context.Context) {
+	if !c.records.Flush(ctx) {
+		c.w.Header().Set("Rollcall-Partial", "store")
+	}
 }
 
 // disconnectSession is DELETE /applications/{applicationId}/sessions/{sessionId}. A session that has ended already is a success that
@@ -131,13 +150,14 @@ func (c *call) disconnectSession() error {
 	if p.err != nil {
 		return p.err
 	}
-	if _, err := c.application(api.ScopeSessionsDisconnect, id.String()); err != nil {
+	app, err := c.application(api.ScopeSessionsDisconnect, id.String())
+	if err != nil {
 		return err
 	}
 	result := api.DisconnectResult{Success: true}
 	row, live := c.registry.Get(id, session)
 	if !live {
-		f, err := c.find(id, session)
+		f, err := c.find(app, session, now())
 		if err != nil {
 			return err
 		}
@@ -153,7 +173,7 @@ func (c *call) disconnectSession() error {
 			return err
 		}
 		if ended {
-			c.records.Flush(ctx) // the answer means that the end, and the denial of its tokens, outlast a crash
+			c.settle(ctx)
 			result.DisconnectedCount = 1
 		}
 	}

@@ -302,9 +302,12 @@ func TestWithoutStore(t *testing.T) {
 			}
 		}
 	}
-	a = k.do(request{path: api.RoutePrefix + "/applications/" + desktop.String()})
-	if a.status != http.StatusOK || a.header.Get("Rollcall-Partial") != "store" {
-		t.Errorf("%d %v %s", a.status, a.header, a.body)
+	for _, path := range []string{appPath(desktop), applicationsPath} {
+		a = k.do(request{path: path})
+		if a.status != http.StatusOK || a.header.Get("Rollcall-Partial") != "store" ||
+			!strings.Contains(string(a.body), `"sessions":{"active":1,"idle":0,"live":1,"total":1}`) {
+			t.Errorf("%s: %d %v %s", path, a.status, a.header, a.body)
+		}
 	}
 	// What ends meanwhile is in the queue, and shown from there.
 	got := ask[api.DisconnectResult](k, request{method: "DELETE", path: sessionPath(desktop, row.Session)}, http.StatusOK)
@@ -322,6 +325,71 @@ func TestWithoutStore(t *testing.T) {
 		a := k.do(request{path: sessionsPath(desktop) + "?status=all"})
 		return a.header.Get("Rollcall-Partial") == "" && strings.Count(string(a.body), `"agentId"`) == 2
 	})
+}
+
+// TestRetention: what ended longer ago than the plan keeps is gone for readers at once, wherever it still is.
+func TestRetention(t *testing.T) {
+	k := newKit(t, unlimited)
+	end := func(row registry.Row, at api.Millis) {
+		kept, _ := k.owner.records.Load(row.Session)
+		rec := kept.(store.Record)
+		rec.EndedAt, rec.EndReason = at, api.EndClientClosed
+		k.recorder.End(rec)
+		k.vanish(row)
+	}
+	base := ms()
+	open := func(i int) registry.Row { return k.open(desktop, base.Add(-2*time.Hour)+api.Millis(i), nil) }
+	live, lasting := open(4), open(3) // live is older than what is kept, and does not end
+	written, queued := open(2), open(1)
+	end(written, base.Add(-time.Minute))
+	end(lasting, base.Add(time.Hour)) // by the clock of the node that had it
+	k.recorder.Flush(t.Context())
+	retention := func(keep string) {
+		t.Helper()
+		ask[api.Organization](k, request{method: "PATCH", path: organizationsPath + "/" + acme.String(), key: adminWord,
+			body: `{"plan":{"historyRetention":"` + keep + `"}}`}, http.StatusOK)
+	}
+	check := func(when string, ended ...registry.Row) {
+		t.Helper()
+		for status, want := range map[string][]registry.Row{"all": append([]registry.Row{live}, ended...), "inactive": ended} {
+			var got, ids []api.SessionID
+			for _, row := range want {
+				ids = append(ids, row.Session)
+			}
+			for _, s := range get[api.SessionList](k, sessionsPath(desktop)+"?status="+status).Items {
+				got = append(got, s.ID)
+			}
+			if !slices.Equal(got, ids) {
+				t.Errorf("%s, %s: %v, want %v", when, status, got, ids)
+			}
+		}
+		total := 1 + len(ended)
+		if app := get[api.Application](k, appPath(desktop)); app.Sessions.Total != total || app.Sessions.Live != 1 {
+			t.Errorf("%s: %+v, want %d", when, app.Sessions, total)
+		}
+		if app := get[api.ApplicationList](k, applicationsPath).Items[0]; app.ID != desktop || app.Sessions.Total != total {
+			t.Errorf("%s: in the list %+v, want %d", when, app.Sessions, total)
+		}
+		for _, row := range []registry.Row{written, queued, lasting} {
+			for _, method := range []string{"GET", "DELETE"} {
+				r := request{method: method, path: sessionPath(desktop, row.Session)}
+				if slices.Contains(ended, row) {
+					if a := k.do(r); a.status != http.StatusOK {
+						t.Errorf("%s: %s %d %s", when, method, a.status, a.body)
+					}
+				} else {
+					k.refusal(r, api.CodeSessionNotFound)
+				}
+			}
+		}
+	}
+	k.records.failWrites(errAway) // this end stays in the queue
+	end(queued, base.Add(-time.Minute))
+	check("kept for long", lasting, written, queued)
+	retention("2s")
+	check("kept for 2 s", lasting)
+	retention("1h") // nothing was deleted
+	check("kept for 1 h", lasting, written, queued)
 }
 
 // TestPagingUnderChurn walks through all sessions with cursors while others come and go: whoever stayed comes exactly once, in

@@ -17,6 +17,9 @@ import (
 // closeLinger is how long the peer has to answer our close frame. A peer that does not even take it is cut off after twice that.
 const closeLinger = 400 * time.Millisecond
 
+// starved is how late a deadline must be noticed to show that this process was stopped or starved (page 3).
+const starved = 2 * time.Second
+
 // streamBuffer is what the kernel may keep for a reader that is slow: several of the largest flushes, and not the megabytes of
 // stale ones to which Linux lets it grow (G2).
 const streamBuffer = 64 << 10
@@ -195,9 +198,14 @@ func (s *stream) move() bool {
 // read obeys the peer until the stream ends.
 func (s *stream) read(ctx context.Context, q registry.Query) {
 	for {
-		msg, err := s.conn.Receive(s.idleAt())
+		due := s.idleAt()
+		msg, err := s.conn.Receive(due)
 		if err != nil {
-			if errors.Is(err, websock.ErrTimeout) && time.Now().Before(s.idleAt()) {
+			now := time.Now()
+			if errors.Is(err, websock.ErrTimeout) && now.Sub(due) > starved {
+				s.touch() // it was this process that stood still: what the peer sent meanwhile waits to be read
+			}
+			if errors.Is(err, websock.ErrTimeout) && now.Before(s.idleAt()) {
 				continue
 			}
 			s.stopped(err)

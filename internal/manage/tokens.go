@@ -1,7 +1,6 @@
 package manage
 
 import (
-	"math"
 	"net/http"
 
 	"github.com/rollcallhq/rollcall/api"
@@ -32,7 +31,7 @@ func (c *call) issueToken() error {
 
 func (c *call) tokenBody() (api.TokenInput, error) {
 	var in api.TokenInput
-	o, err := readBody(c.w, c.r)
+	o, err := c.readBody()
 	if err != nil {
 		return in, err
 	}
@@ -40,6 +39,6 @@ func (c *call) tokenBody() (api.TokenInput, error) {
 	keep(&in.License, o.text("license"))
 	keep(&in.ClientID, o.text("clientId"))
 	keep(&in.Name, o.text("name"))
-	keep(&in.ExpiresIn, o.integer("expiresIn", math.MinInt, math.MaxInt))
+	keep(&in.ExpiresIn, o.integer("expiresIn", tenant.MinTokenSeconds, tenant.MaxTokenSeconds))
 	return in, firstError(o.done(), tenant.CheckToken(in))
 }

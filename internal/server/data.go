@@ -48,6 +48,9 @@ func adminToken(configured, dir string) (string, error) {
 	b, err := os.ReadFile(path)
 	switch {
 	case err == nil:
+		if err := keepPrivate(path); err != nil {
+			return "", err
+		}
 		token := strings.TrimSpace(string(b))
 		if len(token) < minAdminToken {
 			return "", fmt.Errorf("%s holds fewer than %d characters; delete it to have one generated", path, minAdminToken)
@@ -57,5 +60,30 @@ func adminToken(configured, dir string) (string, error) {
 		return "", err
 	}
 	token := "rcadm_" + rand.Text() + rand.Text()
-	return token, os.WriteFile(path, []byte(token+"\n"), 0o600)
+	return token, writePrivate(path, token+"\n")
+}
+
+// keepPrivate takes from others what a copy or a restore may have given them.
+func keepPrivate(path string) error {
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm()&0o077 == 0 {
+		return err
+	}
+	return os.Chmod(path, 0o600)
+}
+
+// writePrivate writes the whole file or none: a disk that fills in between leaves nothing that the next start would stumble over.
+func writePrivate(path, content string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(content)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
 }

@@ -22,6 +22,7 @@ const (
 	requestTimeout = 30 * time.Second
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 32 << 10
+	shutdownLimit  = 5 * time.Second
 )
 
 const (
@@ -66,7 +67,7 @@ func (s *Server) Run(ctx context.Context) error {
 	ops := s.httpServer(manage.Ops(s.readiness, s.metrics), 0) // a CPU profile is written for as long as it was asked to
 	crowd := newCrowd(s.log)
 
-	// The engine outlives the API, which outlives the sessions: what ends last has something to write to.
+	// The engine outlives sessions and API: what ends last has something to write to.
 	stopEngine := crowd.start("engine",
 		part{"recorder", s.recorder.Run}, part{"tenants", s.tenants.Run}, part{"beat", s.beat}, part{"retention", s.retain})
 	stopAPI := crowd.start("api", part{"manage", s.manage.Run})
@@ -91,18 +92,28 @@ func (s *Server) Run(ctx context.Context) error {
 	case <-time.After(s.cfg.DrainDelay):
 	case <-crowd.failed:
 	}
-	_ = s.listener.Close() // no new connection; requests under way finish below
-	s.gateway.Drain(dctx, s.cfg.Drain/2)
-	stopAPI()
-	if err := main.Shutdown(dctx); err != nil {
-		_ = main.Close()
-	}
+	_ = s.listener.Close()  // no new connection; requests under way finish below
+	var told sync.WaitGroup // clients and operators hear of it together
+	told.Go(func() { s.gateway.Drain(dctx, s.cfg.Drain/2) })
+	told.Go(stopAPI)
+	told.Wait()
+	s.shutdown(dctx, main)
 	stopHTTP()
 	stopEngine()
 	_ = ops.Close() // last, so that the drain can be watched
 	stopOps()
 	s.log.Info("stopped")
 	return crowd.err()
+}
+
+// shutdown lets requests under way finish, but not with all the time that is left: the records that wait need some too, and a
+// client that sends half a request would take it.
+func (s *Server) shutdown(ctx context.Context, srv *http.Server) {
+	ctx, cancel := context.WithTimeout(ctx, min(shutdownLimit, s.cfg.Drain/4))
+	defer cancel()
+	if err := srv.Shutdown(ctx); err != nil {
+		_ = srv.Close()
+	}
 }
 
 func (s *Server) httpServer(h http.Handler, timeout time.Duration) *http.Server {
@@ -189,7 +200,7 @@ func (c *crowd) start(group string, parts ...part) (stop func()) {
 	var wg sync.WaitGroup
 	for _, p := range parts {
 		wg.Go(func() {
-			if err := p.run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+			if err := p.run(ctx); err != nil {
 				c.fail(fmt.Errorf("%s: %w", p.name, err))
 			}
 		})

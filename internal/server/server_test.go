@@ -93,6 +93,14 @@ func TestDataDirectory(t *testing.T) {
 		t.Errorf("the admin token's file: %v, %v", info.Mode(), err)
 	}
 	s.Stop(t)
+	if err := os.Chmod(filepath.Join(s.Data, server.AdminTokenFile), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if info, err := os.Stat(filepath.Join(s.Data, server.AdminTokenFile)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("the admin token's file after a restart: %v, %v", info.Mode(), err)
+		}
+	}()
 	if again := testkit.Start(t, testkit.Config{Data: s.Data}); again.AdminToken != s.AdminToken {
 		t.Error("the admin token changed at a restart")
 	}

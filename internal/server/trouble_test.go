@@ -161,36 +161,98 @@ func TestKill(t *testing.T) {
 	t.Logf("%d welcomed sessions, all recorded", len(welcomed))
 }
 
-// TestKillAfterDisconnect: what DELETE of one session has answered survives kill -9: the record says who did it, and the token stays
-// denied (G3, G4, G6).
-func TestKillAfterDisconnect(t *testing.T) {
+// TestKillAfterAnswer: what DELETE of one session, or of all, has answered survives kill -9: the records say who did it, and the
+// tokens stay denied, also one whose iat lies a little ahead, which only its denial keeps out (G3, G4, G6).
+func TestKillAfterAnswer(t *testing.T) {
+	for name, ofAll := range map[string]bool{"one": false, "all": true} {
+		t.Run(name, func(t *testing.T) { killAfterAnswer(t, ofAll) })
+	}
+}
+
+func killAfterAnswer(t *testing.T, ofAll bool) {
 	data := t.TempDir()
 	child, process := startChild(t, data)
-	token := testkit.Token(t, map[string]any{"iat": time.Now().Unix()})
-	c, err := open(t.Context(), child, hello(token, nil))
-	if err != nil {
-		t.Fatal(err)
+	held, tokens, reason := []*session{}, []string{}, api.EndDisconnected
+	for i := range 1 + map[bool]int{true: 99}[ofAll] {
+		token := testkit.Token(t, map[string]any{"iat": time.Now().Unix() + 4, "jti": fmt.Sprint(i)})
+		c, err := open(t.Context(), child, hello(token, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		held, tokens = append(held, c), append(tokens, token)
 	}
-	status, body := child.Do(t, testkit.Key, http.MethodDelete, sessionsPath(testkit.App, "/"+c.ID), nil)
+	rest := "/" + held[0].ID
+	if ofAll {
+		rest, reason = "", api.EndRevoked
+	}
+	status, body := child.Do(t, testkit.Key, http.MethodDelete, sessionsPath(testkit.App, rest), nil)
 	if err := process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	process.Wait()
 	var result api.DisconnectResult
 	decode(t, status, http.StatusOK, body, &result)
-	if result.DisconnectedCount != 1 {
-		t.Errorf("disconnectedCount is %d", result.DisconnectedCount)
+	if result.DisconnectedCount != len(held) {
+		t.Errorf("disconnectedCount is %d, want %d", result.DisconnectedCount, len(held))
 	}
 
 	s := testkit.Start(t, testkit.Config{Data: data})
-	var got api.SessionReply
-	s.Get(t, testkit.Key, sessionsPath(testkit.App, "/"+c.ID+"?details=true"), &got)
-	if d := got.Session.Details; d.EndReason != api.EndDisconnected || d.EndedBy != "0123456789abcdef" {
-		t.Errorf("record after kill -9: %+v", d)
+	for i, c := range held {
+		var got api.SessionReply
+		s.Get(t, testkit.Key, sessionsPath(testkit.App, "/"+c.ID+"?details=true"), &got)
+		if d := got.Session.Details; d.EndReason != reason || d.EndedBy != "0123456789abcdef" {
+			t.Fatalf("record %d after kill -9: %+v", i, d)
+		}
+		var refused *refusal
+		if _, err := open(t.Context(), s, hello(tokens[i], nil)); !errors.As(err, &refused) || refused.last.Code != 4203.0 {
+			t.Fatalf("token %d after kill -9: %v", i, err)
+		}
 	}
-	var refused *refusal
-	if _, err := open(t.Context(), s, hello(token, nil)); !errors.As(err, &refused) || refused.last.Code != 4203.0 {
-		t.Errorf("the disconnected session's token: %v", err)
+}
+
+// lockDatabase keeps everybody else out of a server's database until unlock.
+func lockDatabase(t *testing.T, data string) (db *sql.DB, unlock func()) {
+	t.Helper()
+	db, err := sql.Open("sqlite", filepath.Join(data, "rollcall.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if _, err := conn.ExecContext(t.Context(), "PRAGMA busy_timeout = 5000; BEGIN EXCLUSIVE"); err != nil {
+		t.Fatal(err)
+	}
+	return db, func() {
+		if _, err := conn.ExecContext(t.Context(), "ROLLBACK"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestStopLosesNothingSilently: a stop that could not write its records says so, and how many.
+func TestStopLosesNothingSilently(t *testing.T) {
+	data := t.TempDir()
+	file := filepath.Join(data, "bootstrap.yaml")
+	if err := os.WriteFile(file, []byte(testkit.Bootstrap(testkit.Config{})), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	srv, err := server.New(t.Context(), server.Config{Listen: "127.0.0.1:0", Data: data, Node: "srv-01", Bootstrap: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	stopped := make(chan error, 1)
+	go func() { stopped <- srv.Run(ctx) }()
+	_, unlock := lockDatabase(t, data)
+	defer unlock()
+	mustOpen(t, &testkit.Server{URL: "http://" + srv.Addr()}, hello(testkit.Token(t, nil), nil))
+	stop()
+	if err := <-stopped; err == nil || !strings.Contains(err.Error(), "records were not written before the stop") {
+		t.Errorf("the stop says: %v", err)
 	}
 }
 
@@ -199,19 +261,7 @@ func TestKillAfterDisconnect(t *testing.T) {
 func TestDatabaseAway(t *testing.T) {
 	s := testkit.Start(t, testkit.Config{})
 	before := mustOpen(t, s, hello(testkit.Token(t, nil), nil))
-	db, err := sql.Open("sqlite", filepath.Join(s.Data, "rollcall.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	conn, err := db.Conn(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := conn.ExecContext(t.Context(), "BEGIN EXCLUSIVE"); err != nil {
-		t.Fatal(err)
-	}
+	db, unlock := lockDatabase(t, s.Data)
 
 	during := mustOpen(t, s, hello(testkit.Token(t, map[string]any{"license": "DURING"}), nil))
 	if n := list(t, s, url.Values{"searchString": {"during"}}); n.FilteredTotal != 1 || n.Total != 2 {
@@ -247,9 +297,7 @@ func TestDatabaseAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-before.ended
-	if _, err := conn.ExecContext(t.Context(), "ROLLBACK"); err != nil {
-		t.Fatal(err)
-	}
+	unlock()
 	testkit.Eventually(t, "the records are written", func() bool {
 		n := 0
 		err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM sessions").Scan(&n)

@@ -35,6 +35,9 @@ type engine struct {
 	write   *sql.DB
 	read    *sql.DB // the same as write when there is just one connection
 
+	// present tells whether what is written can be found again; nil = it can.
+	present func() error
+
 	upsert, raise, deny *sql.Stmt // the statements of a batch, prepared once
 }
 
@@ -87,6 +90,9 @@ func (e *engine) Close() error {
 // update runs fn in a write transaction, which is kept when fn returns nil. fn's error is returned as it is, unless it only says
 // that the end of ctx has ended the transaction: then it is ctx's.
 func (e *engine) update(ctx context.Context, fn func(*sql.Tx) error) error {
+	if err := e.isPresent(); err != nil {
+		return err
+	}
 	tx, err := e.write.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
@@ -102,6 +108,13 @@ func (e *engine) update(ctx context.Context, fn func(*sql.Tx) error) error {
 		return ctx.Err()
 	}
 	return err
+}
+
+func (e *engine) isPresent() error {
+	if e.present == nil {
+		return nil
+	}
+	return e.present()
 }
 
 // view runs fn in a read-only transaction that sees one state of the database.

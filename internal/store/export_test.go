@@ -24,6 +24,7 @@ func Queries() map[string][2]string {
 		"endedNewest":  {endedNewest, "sessions_ended"},
 		"endedAfter":   {endedAfter, "sessions_ended"},
 		"countEnded":   {countEnded, "sessions_ended"},
+		"countExpired": {countEnded, "sessions_expiry"},
 		"expire":       {expireRecords, "sessions_expiry"},
 		"nextOpen":     {nextOpen, "sessions_open"},
 		"closeOpen":    {closeOpen, "sessions_open"},

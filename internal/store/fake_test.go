@@ -82,33 +82,34 @@ func (f *fakeRecords) Get(_ context.Context, app api.ApplicationID, ids []api.Se
 	return found, f.read()
 }
 
-func (f *fakeRecords) Ended(_ context.Context, app api.ApplicationID, after *api.Position, limit int) ([]store.Record, error) {
+func (f *fakeRecords) Ended(_ context.Context, app api.ApplicationID, since api.Millis, after *api.Position,
+	limit int) ([]store.Record, error) {
 	if err := f.read(); err != nil {
 		return nil, err
 	}
 	f.mu.Lock()
 	all := slices.Collect(maps.Values(f.rows[app]))
 	f.mu.Unlock()
-	return page(all, after, limit), f.read()
+	return page(all, since, after, limit), f.read()
 }
 
 // page is the naive list of ended records.
-func page(all []store.Record, after *api.Position, limit int) []store.Record {
+func page(all []store.Record, since api.Millis, after *api.Position, limit int) []store.Record {
 	all = slices.DeleteFunc(slices.Clone(all), func(rec store.Record) bool {
-		return rec.EndedAt == 0 || after != nil && rec.Position().Compare(*after) <= 0
+		return rec.EndedAt == 0 || rec.EndedAt < since || after != nil && rec.Position().Compare(*after) <= 0
 	})
 	slices.SortFunc(all, func(a, b store.Record) int { return a.Position().Compare(b.Position()) })
 	return all[:min(limit, len(all))]
 }
 
-func (f *fakeRecords) CountEnded(_ context.Context, app api.ApplicationID, but ...api.SessionID) (int, error) {
+func (f *fakeRecords) CountEnded(_ context.Context, app api.ApplicationID, since api.Millis, but ...api.SessionID) (int, error) {
 	if err := f.read(); err != nil {
 		return 0, err
 	}
 	f.mu.Lock()
 	n := 0
 	for id, rec := range f.rows[app] {
-		if rec.EndedAt != 0 && !slices.Contains(but, id) {
+		if rec.EndedAt != 0 && rec.EndedAt >= since && !slices.Contains(but, id) {
 			n++
 		}
 	}

@@ -51,6 +51,9 @@ func (n nodes) Claim(ctx context.Context, name string) (incarnation int64, err e
 }
 
 func (n nodes) Beat(ctx context.Context, name string, incarnation int64) error {
+	if err := n.isPresent(); err != nil {
+		return fmt.Errorf("write the node's sign of life: %w", err)
+	}
 	res, err := n.write.ExecContext(ctx, n.sql(beatNode), incarnation, escape(name))
 	if err != nil {
 		return fmt.Errorf("write the node's sign of life: %w", err)

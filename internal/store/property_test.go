@@ -195,7 +195,7 @@ func (m *readModel) touch(op string, id api.SessionID) {
 		m.known[id] = rec
 		m.mu.Unlock()
 	case op == "end" && rec.EndedAt == 0:
-		rec = endOf(rec, 1000)
+		rec = endOf(rec, 1000+rec.CreatedAt%2)
 		m.r.End(rec, denialOf(id.String()))
 		m.mu.Lock()
 		m.known[id] = rec
@@ -204,14 +204,14 @@ func (m *readModel) touch(op string, id api.SessionID) {
 	}
 }
 
-// snapshot returns what a reader must see from now on.
-func (m *readModel) snapshot() (all, ended map[api.SessionID]store.Record) {
+// snapshot returns what a reader must see from now on, and of it what ended at or after since.
+func (m *readModel) snapshot(since api.Millis) (all, ended map[api.SessionID]store.Record) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	all, ended = map[api.SessionID]store.Record{}, map[api.SessionID]store.Record{}
 	for id, rec := range m.known {
 		all[id] = rec
-		if rec.EndedAt != 0 {
+		if rec.EndedAt != 0 && rec.EndedAt >= since {
 			ended[id] = rec
 		}
 	}
@@ -220,8 +220,8 @@ func (m *readModel) snapshot() (all, ended map[api.SessionID]store.Record) {
 
 // look reads once in every way.
 func (m *readModel) look() {
-	ctx := context.Background()
-	all, _ := m.snapshot()
+	ctx, since := context.Background(), 999+api.Millis(m.upTo(4))
+	all, _ := m.snapshot(since)
 	var ids []api.SessionID
 	for id := range all {
 		ids = append(ids, id)
@@ -230,7 +230,7 @@ func (m *readModel) look() {
 	if err != nil {
 		m.fail("Get: " + err.Error())
 	}
-	known, _ := m.snapshot()
+	known, _ := m.snapshot(since)
 	for id, rec := range all {
 		got, ok := found[id]
 		if _, still := known[id]; !still {
@@ -241,19 +241,19 @@ func (m *readModel) look() {
 		}
 	}
 
-	_, ended := m.snapshot()
+	_, ended := m.snapshot(since)
 	size := 1 + int(m.upTo(30))
 	seen := map[api.SessionID]bool{}
 	var after *api.Position
 	for {
-		page, err := m.r.Ended(ctx, testApp, after, size)
+		page, err := m.r.Ended(ctx, testApp, since, after, size)
 		if err != nil || len(page) > size {
 			m.fail("Ended returned an error, or too many")
 		}
 		for i := range page {
 			pos := page[i].Position()
-			if after != nil && after.Compare(pos) >= 0 || seen[page[i].ID] || page[i].EndedAt == 0 {
-				m.fail("Ended repeats a record, or breaks the order, or has an open one")
+			if after != nil && after.Compare(pos) >= 0 || seen[page[i].ID] || page[i].EndedAt < since {
+				m.fail("Ended repeats a record, or breaks the order, or has one that it should not")
 			}
 			seen[page[i].ID], after = true, &pos
 		}
@@ -267,9 +267,9 @@ func (m *readModel) look() {
 		}
 	}
 
-	_, ended = m.snapshot()
-	n, err := m.r.CountEnded(ctx, testApp)
-	if _, later := m.snapshot(); err != nil || n < len(ended) || n > len(later)+1 { // one may be ended and not in the model yet
+	_, ended = m.snapshot(since)
+	n, err := m.r.CountEnded(ctx, testApp, since)
+	if _, later := m.snapshot(since); err != nil || n < len(ended) || n > len(later)+1 { // one may be ended and not in the model yet
 		m.fail("CountEnded is wrong")
 	}
 }

@@ -293,8 +293,8 @@ func (q *queue) get(app api.ApplicationID, ids []api.SessionID) (found map[api.S
 	return found, missing
 }
 
-// endedAfter returns up to limit ended records after the position, in list order.
-func (q *queue) endedAfter(app api.ApplicationID, after *api.Position, limit int) (found []Record) {
+// endedAfter returns up to limit records that ended at or after since and come after the position, in list order.
+func (q *queue) endedAfter(app api.ApplicationID, since api.Millis, after *api.Position, limit int) (found []Record) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	tree := q.ended[app]
@@ -302,8 +302,8 @@ func (q *queue) endedAfter(app api.ApplicationID, after *api.Position, limit int
 		return nil
 	}
 	visit := func(it *item) bool {
-		if after != nil && it.rec.Position().Compare(*after) <= 0 {
-			return true // the pivot itself
+		if it.rec.EndedAt < since || after != nil && it.rec.Position().Compare(*after) <= 0 {
+			return true // past retention, or the pivot itself
 		}
 		if len(found) == limit {
 			return false
@@ -319,13 +319,15 @@ func (q *queue) endedAfter(app api.ApplicationID, after *api.Position, limit int
 	return found
 }
 
-// endedIDs returns the ids of the application's ended records here.
-func (q *queue) endedIDs(app api.ApplicationID) (ids []api.SessionID) {
+// endedIDs returns the ids of the application's records here that ended at or after since.
+func (q *queue) endedIDs(app api.ApplicationID, since api.Millis) (ids []api.SessionID) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if tree := q.ended[app]; tree != nil {
 		tree.Scan(func(it *item) bool {
-			ids = append(ids, it.rec.ID)
+			if it.rec.EndedAt >= since {
+				ids = append(ids, it.rec.ID)
+			}
 			return true
 		})
 	}

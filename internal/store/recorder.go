@@ -165,12 +165,13 @@ func (r *Recorder) Get(ctx context.Context, app api.ApplicationID, ids []api.Ses
 
 // Ended is Records.Ended through the queue, merged in list order without repetition. When the store fails, it returns what the
 // queue has, and the error.
-func (r *Recorder) Ended(ctx context.Context, app api.ApplicationID, after *api.Position, limit int) ([]Record, error) {
+func (r *Recorder) Ended(ctx context.Context, app api.ApplicationID, since api.Millis, after *api.Position,
+	limit int) ([]Record, error) {
 	if limit <= 0 {
 		return nil, nil
 	}
-	queued := r.queue.endedAfter(app, after, limit) // before SQL, see queue
-	stored, err := r.cfg.Records.Ended(ctx, app, after, limit)
+	queued := r.queue.endedAfter(app, since, after, limit) // before SQL, see queue
+	stored, err := r.cfg.Records.Ended(ctx, app, since, after, limit)
 	if err != nil {
 		return queued, err
 	}
@@ -200,11 +201,11 @@ func mergeEnded(queued, stored []Record, limit int) []Record {
 	return merged
 }
 
-// CountEnded counts the ended records of an application, those of the queue included. When the store fails, it returns how many
-// the queue has, and the error.
-func (r *Recorder) CountEnded(ctx context.Context, app api.ApplicationID) (int, error) {
-	queued := r.queue.endedIDs(app)
-	stored, err := r.cfg.Records.CountEnded(ctx, app, queued...)
+// CountEnded counts the records of an application that ended at or after since (0 = all), those of the queue included. When the
+// store fails, it returns how many the queue has, and the error.
+func (r *Recorder) CountEnded(ctx context.Context, app api.ApplicationID, since api.Millis) (int, error) {
+	queued := r.queue.endedIDs(app, since)
+	stored, err := r.cfg.Records.CountEnded(ctx, app, since, queued...)
 	if err != nil {
 		return len(queued), err
 	}

@@ -178,7 +178,7 @@ func TestEndIsFinal(t *testing.T) {
 					t.Helper()
 					got, _ := read(t, r, rec)
 					equal(t, "read", got, end)
-					list, err := r.Ended(t.Context(), testApp, nil, 10)
+					list, err := r.Ended(t.Context(), testApp, 0, nil, 10)
 					if err != nil || !slices.ContainsFunc(list, func(e store.Record) bool { return cmp.Equal(e, end) }) {
 						t.Errorf("not listed as ended: %v, %v", list, err)
 					}
@@ -572,13 +572,14 @@ func TestStopGivesUp(t *testing.T) {
 	}
 }
 
-// TestEndedPages has half of the ended records in SQL and half in the queue, several of each with the same createdAt.
+// TestEndedPages has half of the ended records in SQL and half in the queue, several of each with the same createdAt, and reads
+// all of them, and those that ended since.
 func TestEndedPages(t *testing.T) {
 	bubble(t, store.RecorderConfig{}, func(t *testing.T, r *store.Recorder, f *fakeRecords) {
 		var all []store.Record
 		add := func() {
 			for i := range 30 {
-				rec := endOf(newRecord(api.Millis(1+i%3)), 9)
+				rec := endOf(newRecord(api.Millis(1+i%3)), api.Millis(9+i%2))
 				all = append(all, rec)
 				r.End(rec)
 			}
@@ -595,7 +596,7 @@ func TestEndedPages(t *testing.T) {
 			var got []store.Record
 			var after *api.Position
 			for range 61 {
-				list, err := r.Ended(t.Context(), testApp, after, size)
+				list, err := r.Ended(t.Context(), testApp, 0, after, size)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -606,13 +607,23 @@ func TestEndedPages(t *testing.T) {
 				last := list[len(list)-1].Position()
 				after = &last
 			}
-			equal(t, fmt.Sprintf("pages of %d", size), got, page(all, nil, len(all)))
+			equal(t, fmt.Sprintf("pages of %d", size), got, page(all, 0, nil, len(all)))
 		}
-		n, err := r.CountEnded(t.Context(), testApp)
+		n, err := r.CountEnded(t.Context(), testApp, 0)
 		if n != 60 || err != nil {
 			t.Errorf("counted %d, %v", n, err)
 		}
-		list, err := r.Ended(t.Context(), testApp, nil, 0)
+		for since, want := range map[api.Millis]int{9: 60, 10: 30, 11: 0} {
+			for _, size := range []int{7, 60} {
+				list, err := r.Ended(t.Context(), testApp, since, nil, size)
+				equal(t, fmt.Sprintf("since %d", since), slices.Concat([]store.Record{}, list), page(all, since, nil, min(size, want)))
+				n, err2 := r.CountEnded(t.Context(), testApp, since)
+				if n != want || err != nil || err2 != nil {
+					t.Errorf("since %d counted %d, %v, %v", since, n, err, err2)
+				}
+			}
+		}
+		list, err := r.Ended(t.Context(), testApp, 0, nil, 0)
 		if len(list) != 0 || err != nil {
 			t.Errorf("a page of none has %d, %v", len(list), err)
 		}
@@ -641,12 +652,12 @@ func TestReadsWithStoreAway(t *testing.T) {
 		if !errors.Is(err, errTrouble) {
 			t.Errorf("Get: %v", err)
 		}
-		list, err := r.Ended(t.Context(), testApp, nil, 10)
+		list, err := r.Ended(t.Context(), testApp, 0, nil, 10)
 		equal(t, "ended", list, []store.Record{ended})
 		if !errors.Is(err, errTrouble) {
 			t.Errorf("Ended: %v", err)
 		}
-		n, err := r.CountEnded(t.Context(), testApp)
+		n, err := r.CountEnded(t.Context(), testApp, 0)
 		equal(t, "count", n, 1)
 		if !errors.Is(err, errTrouble) {
 			t.Errorf("CountEnded: %v", err)

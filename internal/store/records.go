@@ -25,13 +25,17 @@ const (
 	raiseLastConnection = `UPDATE applications SET last_connection = ? WHERE id = ? AND last_connection < ?`
 
 	recordsByID = `SELECT ` + recordColumns + ` FROM sessions WHERE application = ? AND id IN {ids}`
-	endedNewest = `SELECT ` + recordColumns + ` FROM sessions WHERE application = ? AND ended_at <> 0
+	endedNewest = `SELECT ` + recordColumns + ` FROM sessions WHERE application = ? AND ended_at <> 0 AND ended_at >= ?
 		ORDER BY created_at DESC, server_id DESC LIMIT ?`
-	endedAfter = `SELECT ` + recordColumns + ` FROM sessions WHERE application = ? AND ended_at <> 0
+	endedAfter = `SELECT ` + recordColumns + ` FROM sessions WHERE application = ? AND ended_at <> 0 AND ended_at >= ?
 		AND (created_at, server_id) < (?, ?) ORDER BY created_at DESC, server_id DESC LIMIT ?`
-	// One statement, so that both counts are of the same state. Subtracting looks up the few ids; NOT IN would read every ended row.
+	// One statement, so that all counts are of the same state. The first walks the index alone; subtracting looks up the few rows
+	// that are about to be deleted (an application's records are all of one organization) and the few ids. ended_at >= ? in the
+	// first count, and NOT IN, would read every ended row.
 	countEnded = `SELECT (SELECT count(*) FROM sessions WHERE application = ? AND ended_at <> 0) -
-		(SELECT count(*) FROM sessions WHERE application = ? AND id IN {ids} AND ended_at <> 0)`
+		(SELECT count(*) FROM sessions WHERE organization = (SELECT organization FROM sessions WHERE application = ? LIMIT 1)
+			AND ended_at <> 0 AND ended_at < ? AND application = ?) -
+		(SELECT count(*) FROM sessions WHERE application = ? AND id IN {ids} AND ended_at <> 0 AND ended_at >= ?)`
 	expireRecords = `DELETE FROM sessions WHERE (application, id) IN (SELECT application, id FROM sessions
 		WHERE organization = ? AND ended_at <> 0 AND ended_at < ? ORDER BY ended_at LIMIT ?)`
 )
@@ -111,10 +115,11 @@ func (r records) Get(ctx context.Context, app api.ApplicationID, ids []api.Sessi
 	return found, nil
 }
 
-func (r records) Ended(ctx context.Context, app api.ApplicationID, after *api.Position, limit int) ([]Record, error) {
-	query, args := endedNewest, []any{app.String(), limit}
+func (r records) Ended(ctx context.Context, app api.ApplicationID, since api.Millis, after *api.Position,
+	limit int) ([]Record, error) {
+	query, args := endedNewest, []any{app.String(), int64(since), limit}
 	if after != nil {
-		query, args = endedAfter, []any{app.String(), int64(after.CreatedAt), escape(after.ServerID), limit}
+		query, args = endedAfter, []any{app.String(), int64(since), int64(after.CreatedAt), escape(after.ServerID), limit}
 	}
 	if limit <= 0 {
 		return nil, nil
@@ -126,8 +131,10 @@ func (r records) Ended(ctx context.Context, app api.ApplicationID, after *api.Po
 	return all, nil
 }
 
-func (r records) CountEnded(ctx context.Context, app api.ApplicationID, but ...api.SessionID) (n int, err error) {
-	err = r.read.QueryRowContext(ctx, r.sql(countEnded), app.String(), app.String(), idList(but)).Scan(&n)
+func (r records) CountEnded(ctx context.Context, app api.ApplicationID, since api.Millis,
+	but ...api.SessionID) (n int, err error) {
+	id := app.String()
+	err = r.read.QueryRowContext(ctx, r.sql(countEnded), id, id, int64(since), id, id, idList(but), int64(since)).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count ended records: %w", err)
 	}

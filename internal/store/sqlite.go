@@ -70,14 +70,15 @@ func openSQLite(ctx context.Context, path string) (DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	// mode=rw: a connection that is opened after the file was deleted must not make a new one, empty, in its place.
 	// IMMEDIATE takes the write lock at BEGIN, where waiting is safe; a transaction that reads first and is upgraded later fails
 	// at once when another process wrote in between.
-	write, err := sql.Open("sqlite", sqliteDSN(file, "_txlock=immediate"))
+	write, err := sql.Open("sqlite", sqliteDSN(file, "mode=rw&_txlock=immediate"))
 	if err != nil {
 		return nil, fmt.Errorf("open the database %s: %w", file, err)
 	}
 	oneConnection(write)
-	read, err := sql.Open("sqlite", sqliteDSN(file, "_query_only=1"))
+	read, err := sql.Open("sqlite", sqliteDSN(file, "mode=rw&_query_only=1"))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the database %s: %w", file, err), write.Close())
 	}
@@ -87,7 +88,25 @@ func openSQLite(ctx context.Context, path string) (DB, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the database %s: %w", file, sqliteAdvice(err)), read.Close(), write.Close())
 	}
+	if e.present, err = sameFile(file); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the database: %w", err), e.Close())
+	}
 	return e, nil
+}
+
+// sameFile returns a check that the name still leads to the file that is open now. SQLite goes on writing into a file that was
+// deleted or replaced, and all of it would be gone at the next start.
+func sameFile(name string) (func() error, error) {
+	opened, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		if found, err := os.Stat(name); err != nil || !os.SameFile(opened, found) {
+			return fmt.Errorf("the database file %s was deleted or replaced: put it back, or restart on what is there now", name)
+		}
+		return nil
+	}, nil
 }
 
 // oneConnection makes db's transactions wait for each other here, where waiting is fair and costs nothing, and not in SQLite,

@@ -185,10 +185,11 @@ type Records interface {
 	Write(ctx context.Context, records []Record, denials []Denial) error
 	// Get returns the records of an application by id; those that are not there are missing.
 	Get(ctx context.Context, app api.ApplicationID, ids []api.SessionID) (map[api.SessionID]Record, error)
-	// Ended returns up to limit ended records after the position (nil = newest), in list order.
-	Ended(ctx context.Context, app api.ApplicationID, after *api.Position, limit int) ([]Record, error)
-	// CountEnded counts an application's ended records, but those with the ids.
-	CountEnded(ctx context.Context, app api.ApplicationID, but ...api.SessionID) (int, error)
+	// Ended returns up to limit records that ended at or after since (0 = all) and come after the position (nil = newest), in list
+	// order.
+	Ended(ctx context.Context, app api.ApplicationID, since api.Millis, after *api.Position, limit int) ([]Record, error)
+	// CountEnded counts an application's records that ended at or after since (0 = all), but those with the ids.
+	CountEnded(ctx context.Context, app api.ApplicationID, since api.Millis, but ...api.SessionID) (int, error)
 	// Expire deletes up to limit records of the organization that ended before the time, and returns how many.
 	Expire(ctx context.Context, org api.OrganizationID, endedBefore api.Millis, limit int) (int, error)
 }

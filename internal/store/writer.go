@@ -3,7 +3,7 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -59,7 +59,8 @@ func (r *Recorder) finish(ctx context.Context, batch []*item) error {
 		if len(rest) > 0 {
 			queued, _, _ := r.queue.stats()
 			r.queue.close(false)
-			return fmt.Errorf("%d records were not written: %w", queued, err)
+			// Not wrapped: it may be ctx's, and whoever stops us takes that for a clean end.
+			return errors.New(strconv.Itoa(queued) + " records were not written before the stop, and are lost: " + err.Error())
 		}
 		if r.queue.close(true) {
 			return nil

@@ -156,7 +156,7 @@ func (d *Directory) verifyToken(ctx context.Context, token string, app Applicati
 	}
 	if rollcall {
 		err = audienceIs(claims, app.ID)
-	} else {
+	} else if err = d.notForAnother(claims, app); err == nil {
 		err = checkForeign(claims, app, d.now())
 	}
 	if err != nil {
@@ -191,6 +191,27 @@ func (d *Directory) audienceApplication(claims jwt.MapClaims, keyApp *Applicatio
 		return *keyApp, nil
 	}
 	return Application{}, errUnknown()
+}
+
+// notForAnother refuses a token that names another application of the organization and not this one: two applications may share a
+// secret. Other organizations' applications are not looked at (G8), and what names none at all says nothing.
+func (d *Directory) notForAnother(claims jwt.MapClaims, app Application) error {
+	audience, err := readAudience(claims)
+	if err != nil {
+		return nil //nolint:nilerr // an aud that is no name was not asked for: the application was given
+	}
+	another := false
+	for _, ref := range audience {
+		found, ok := d.find(ref)
+		if ok && found.ID == app.ID {
+			return nil
+		}
+		another = another || ok && found.Organization == app.Organization
+	}
+	if another {
+		return tokenInvalid("the token's aud names another application")
+	}
+	return nil
 }
 
 // verificationKey picks the key for a token by the header's alg and kid. It is the one place that says which key goes with which
@@ -323,8 +344,8 @@ func checkTokenInput(in api.TokenInput) error {
 			return p
 		}
 	}
-	if in.ExpiresIn < minTokenSeconds || in.ExpiresIn > maxTokenSeconds {
-		return problemf("expiresIn", "must be a whole number of seconds from %d to %d", minTokenSeconds, maxTokenSeconds)
+	if in.ExpiresIn < MinTokenSeconds || in.ExpiresIn > MaxTokenSeconds {
+		return problemf("expiresIn", "must be a whole number of seconds from %d to %d", MinTokenSeconds, MaxTokenSeconds)
 	}
 	return first(checkText("login", in.Login), checkText("license", in.License), checkText("name", in.Name))
 }

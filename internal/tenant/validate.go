@@ -18,9 +18,10 @@ const (
 	maxURL     = 2048 // bytes
 	maxSecret  = 1024 // bytes
 	maxReason  = api.MaxReason
-	// Tokens that Rollcall issues live from a second to 30 days.
-	minTokenSeconds = 1
-	maxTokenSeconds = 30 * 24 * 60 * 60
+	// MinTokenSeconds and MaxTokenSeconds bound the life of the tokens that Rollcall issues.
+	MinTokenSeconds = 1
+	// MaxTokenSeconds is 30 days.
+	MaxTokenSeconds = 30 * 24 * 60 * 60
 )
 
 var (

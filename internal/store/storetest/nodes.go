@@ -181,7 +181,7 @@ func testSweepMany(t *testing.T, db store.DB) {
 	}
 	fatal(t, db.Records().Write(t.Context(), batch, nil))
 	same(t, "closed", sweep(t, db, "a", claim(t, db, "a"), lapse), many)
-	n, err := db.Records().CountEnded(t.Context(), app.ID)
+	n, err := db.Records().CountEnded(t.Context(), app.ID, 0)
 	fatal(t, err)
 	same(t, "ended", n, many)
 }

@@ -26,6 +26,7 @@ var recordTests = []test{
 	{"last connection is a maximum", testLastConnection},
 	{"get", testGet},
 	{"ended in list order, paged", testEndedPaging},
+	{"ended since", testEndedSince},
 	{"ended while others end", testEndedChurn},
 	{"count", testCountEnded},
 	{"expire", testExpire},
@@ -71,7 +72,7 @@ func testWriteIdempotent(t *testing.T, db store.DB) {
 	for i := range batch {
 		same(t, "record", get(t, db, app.ID, batch[i].ID), &batch[i])
 	}
-	n, err := db.Records().CountEnded(t.Context(), app.ID)
+	n, err := db.Records().CountEnded(t.Context(), app.ID, 0)
 	fatal(t, err)
 	same(t, "ended", n, 1)
 }
@@ -132,7 +133,7 @@ func testRecordTenants(t *testing.T, db store.DB) {
 	same(t, "mine", get(t, db, mine.ID, a.ID), &a)
 	theirsEnded := ended(b, 3)
 	same(t, "theirs", get(t, db, theirs.ID, a.ID), &theirsEnded)
-	list, err := db.Records().Ended(t.Context(), mine.ID, nil, 10)
+	list, err := db.Records().Ended(t.Context(), mine.ID, 0, nil, 10)
 	fatal(t, err)
 	same(t, "my ended records", list, nil)
 }
@@ -209,7 +210,7 @@ func testEndedPaging(t *testing.T, db store.DB) {
 		var got []store.Record
 		var after *api.Position
 		for range len(want) + 2 {
-			page, err := db.Records().Ended(t.Context(), app.ID, after, size)
+			page, err := db.Records().Ended(t.Context(), app.ID, 0, after, size)
 			fatal(t, err)
 			if len(page) == 0 {
 				break
@@ -221,16 +222,54 @@ func testEndedPaging(t *testing.T, db store.DB) {
 		same(t, fmt.Sprintf("pages of %d", size), got, want)
 	}
 	for _, limit := range []int{0, -1} {
-		page, err := db.Records().Ended(t.Context(), app.ID, nil, limit)
+		page, err := db.Records().Ended(t.Context(), app.ID, 0, nil, limit)
 		fatal(t, err)
 		same(t, "no page", len(page), 0)
 	}
-	page, err := db.Records().Ended(t.Context(), app.ID, &api.Position{}, 10)
+	page, err := db.Records().Ended(t.Context(), app.ID, 0, &api.Position{}, 10)
 	fatal(t, err)
 	same(t, "after the last position", len(page), 0)
-	page, err = db.Records().Ended(t.Context(), app.ID, &api.Position{CreatedAt: 1 << 50}, 1)
+	page, err = db.Records().Ended(t.Context(), app.ID, 0, &api.Position{CreatedAt: 1 << 50}, 1)
 	fatal(t, err)
 	same(t, "from the future", page, want[:1])
+}
+
+// testEndedSince has an application's records that ended at 10, 20 and 30 among open ones and another application's.
+func testEndedSince(t *testing.T, db store.DB) {
+	app := seed(t, db)
+	sibling := store.Application{ID: api.NewID[api.Application](), Organization: app.Organization}
+	var all []store.Record // newest first; the newest ended first
+	for i := range 3 {
+		all = append(all, ended(record(app, api.Millis(3-i)), api.Millis(10+10*i)))
+	}
+	rest := []store.Record{record(app, 9), ended(record(sibling, 1), 10), ended(record(sibling, 1), 20)}
+	fatal(t, db.Records().Write(t.Context(), slices.Concat(all, rest), nil))
+	ids := []api.SessionID{all[0].ID, all[2].ID}
+	for _, c := range []struct {
+		since     api.Millis
+		want, but int // how many, from the end of all; and how many without ids
+	}{{-1, 3, 1}, {0, 3, 1}, {10, 3, 1}, {11, 2, 1}, {20, 2, 1}, {21, 1, 0}, {30, 1, 0}, {31, 0, 0}} {
+		name := fmt.Sprintf("since %d", c.since)
+		want := all[len(all)-c.want:]
+		list, err := db.Records().Ended(t.Context(), app.ID, c.since, nil, 10)
+		fatal(t, err)
+		same(t, name, append([]store.Record{}, list...), want)
+		if c.want > 0 { // the limit is of those that are wanted, and so are the ones after a position
+			first := want[0].Position()
+			list, err = db.Records().Ended(t.Context(), app.ID, c.since, nil, 1)
+			fatal(t, err)
+			same(t, name+", the first", list, want[:1])
+			list, err = db.Records().Ended(t.Context(), app.ID, c.since, &first, 10)
+			fatal(t, err)
+			same(t, name+", the others", append([]store.Record{}, list...), want[1:])
+		}
+		n, err := db.Records().CountEnded(t.Context(), app.ID, c.since)
+		fatal(t, err)
+		same(t, name+", counted", n, c.want)
+		n, err = db.Records().CountEnded(t.Context(), app.ID, c.since, ids...)
+		fatal(t, err)
+		same(t, name+", counted but two", n, c.but)
+	}
 }
 
 // testEndedChurn pages while rows are added and deleted: those that stay are neither repeated nor skipped.
@@ -244,7 +283,7 @@ func testEndedChurn(t *testing.T, db store.DB) {
 	seen := map[api.SessionID]int{}
 	var after *api.Position
 	for range 20 {
-		page, err := db.Records().Ended(t.Context(), app.ID, after, 7)
+		page, err := db.Records().Ended(t.Context(), app.ID, 0, after, 7)
 		fatal(t, err)
 		if len(page) == 0 {
 			break
@@ -279,11 +318,11 @@ func testCountEnded(t *testing.T, db store.DB) {
 		{[]api.SessionID{one.ID, one.ID, two.ID}, 0},
 		{[]api.SessionID{open.ID, foreign.ID, api.NewSessionID()}, 2},
 	} {
-		n, err := db.Records().CountEnded(t.Context(), app.ID, c.but...)
+		n, err := db.Records().CountEnded(t.Context(), app.ID, 0, c.but...)
 		fatal(t, err)
 		same(t, fmt.Sprintf("but %v", c.but), n, c.want)
 	}
-	n, err := db.Records().CountEnded(t.Context(), api.NewID[api.Application]())
+	n, err := db.Records().CountEnded(t.Context(), api.NewID[api.Application](), 0)
 	fatal(t, err)
 	same(t, "no such application", n, 0)
 }
@@ -326,14 +365,14 @@ func testConcurrentWrites(t *testing.T, db store.DB) {
 				if err := db.Records().Write(t.Context(), []store.Record{ended(rec, 100)}, nil); err != nil {
 					t.Error(err)
 				}
-				if _, err := db.Records().Ended(t.Context(), app.ID, nil, 5); err != nil {
+				if _, err := db.Records().Ended(t.Context(), app.ID, 0, nil, 5); err != nil {
 					t.Error(err)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	n, err := db.Records().CountEnded(t.Context(), app.ID)
+	n, err := db.Records().CountEnded(t.Context(), app.ID, 0)
 	fatal(t, err)
 	same(t, "ended", n, 40)
 	same(t, "denials", len(since(t, db, 0).Denials), 40)
