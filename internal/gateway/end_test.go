@@ -475,6 +475,12 @@ func TestMetrics(t *testing.T) {
 	bad := f.connect()
 	bad.text(`{"type":"hello","token":"x"}`)
 	bad.rest()
+	for range 500 { // a hello gives its place back after it was answered
+		if f.metric("rollcall_gateway_hellos_in_flight{}") == 0 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 	for name, want := range map[string]float64{
 		`rollcall_sessions{application_state="active",authorized="false"}`:   1,
 		`rollcall_sessions{application_state="active",authorized="true"}`:    1,

@@ -4,23 +4,18 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tidwall/btree"
-
 	"github.com/rollcallhq/rollcall/api"
 )
 
-// order is a counted B-tree of rows in list order. It is guarded by the organization's lock; a Copy of it (copy on write, a few
-// hundred nanoseconds) is its taker's own, so that long scans need no lock.
-type order = btree.BTreeG[*entry]
-
-func newOrder() *order {
-	return btree.NewBTreeGOptions((*entry).before, btree.Options{NoLocks: true})
-}
-
 // organization is the unit of locking, because authorized sessions are counted over all its applications.
 type organization struct {
-	id  api.OrganizationID
-	now func() time.Time // Config.Now
+	id     api.OrganizationID
+	now    func() time.Time // Config.Now
+	tuning tuning
+
+	// Before mu, searching is taken by those who start to watch or ask the index, and walking by those who look at all rows. They
+	// queue among themselves, so that a change waits for one of each at most, and they take two cores at most, however many come.
+	searching, walking sync.Mutex
 
 	mu sync.Mutex
 	// authorized is the number of authorized rows in all applications.
@@ -46,7 +41,7 @@ func (o *organization) unlock() {
 func (o *organization) applicationLocked(id api.ApplicationID) *application {
 	a := o.applications[id]
 	if a == nil {
-		a = &application{id: id, organization: o, order: newOrder()}
+		a = &application{id: id, organization: o, rows: newRows(o.tuning)}
 		o.applications[id] = a
 	}
 	return a
@@ -59,50 +54,52 @@ type application struct {
 
 	gate           Gate
 	lastConnection api.Millis // the maximum ever seen
-	// order and sessions hold the same rows.
-	order    *order
-	sessions map[api.SessionID]*entry
+	rows           rows
 	// entered counts the rows by the epoch under which they came in: few keys, so that SetApplication need not look at the rows.
 	entered map[uint64]int
+	// queries and finders have the same live queries.
 	queries map[Query]*liveQuery
+	finders []*finder
 }
 
-// change is one row's step: from no row (insertion), to no row (removal), or to another row in the same place.
+// change is one row's step: from no row (insertion), to no row (removal), or to another row of the same session and time.
 type change struct{ from, to *entry }
 
-// place returns an entry at the place in the order that the change is about.
-func (c change) place() *entry {
+// either returns an entry at the place in the order that the change is about.
+func (c change) either() *entry {
 	if c.to != nil {
 		return c.to
 	}
 	return c.from
 }
 
-// applyLocked makes the change and tells the live queries that it may concern.
-func (a *application) applyLocked(c change) {
+// insertLocked, replaceLocked and removeLocked make a change and tell the live queries that it may concern.
+func (a *application) insertLocked(e *entry) {
+	a.rows.insert(e)
+	a.lastConnection = max(a.lastConnection, e.created)
+	a.changedLocked(change{to: e})
+}
+
+func (a *application) replaceLocked(old place, e *entry) {
+	a.rows.replace(old, e)
+	a.changedLocked(change{from: old.entry, to: e})
+}
+
+func (a *application) removeLocked(p place) {
+	a.rows.remove(p)
+	a.changedLocked(change{from: p.entry})
+}
+
+func (a *application) changedLocked(c change) {
 	o := a.organization
 	authorized := o.authorized
-	if a.sessions == nil {
-		a.sessions, a.entered = map[api.SessionID]*entry{}, map[uint64]int{}
-	}
 	if c.to != nil {
-		a.order.Set(c.to)
-		a.sessions[c.to.row.Session] = c.to
-		a.lastConnection = max(a.lastConnection, c.to.row.CreatedAt)
 		a.countLocked(c.to, 1)
-	} else {
-		a.order.Delete(c.from)
-		delete(a.sessions, c.from.row.Session)
 	}
 	if c.from != nil {
 		a.countLocked(c.from, -1)
 	}
-	if len(a.sessions) == 0 {
-		a.sessions, a.entered = nil, nil // an emptied map would keep the memory of its best days
-	}
-	for _, q := range a.queries {
-		q.noteLocked(c)
-	}
+	a.tellLocked(c)
 	if o.authorized != authorized {
 		for q := range o.counting {
 			q.checkLocked()
@@ -111,20 +108,27 @@ func (a *application) applyLocked(c change) {
 }
 
 func (a *application) countLocked(e *entry, n int) {
+	if a.entered == nil {
+		a.entered = map[uint64]int{}
+	}
 	if a.entered[e.epoch] += n; a.entered[e.epoch] == 0 {
 		delete(a.entered, e.epoch)
 	}
-	if e.row.Authorized {
+	if len(a.entered) == 0 {
+		a.entered = nil // an emptied map would keep the memory of its best days
+	}
+	if e.authorized {
 		a.organization.authorized += n
 	}
 }
 
-func (a *application) findLocked(id api.ServerID) *entry {
+func (a *application) findLocked(id api.ServerID) (place, bool) {
 	_, session, ok := id.Split()
-	if e := a.sessions[session]; ok && e != nil && e.row.ServerID == id {
-		return e
+	if !ok {
+		return place{}, false
 	}
-	return nil
+	p, ok := a.rows.find(session)
+	return p, ok && p.serverID() == id
 }
 
 // staleLocked tells whether any row came in under an earlier epoch than the gate's.

@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"runtime/metrics"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -47,10 +49,18 @@ func (w *world) openBench() Row {
 	return row
 }
 
+// benchWorlds keeps the world of each size for all benchmarks: to fill the largest takes longer than most of them.
+var benchWorlds = map[int]*world{}
+
 func eachSize(b *testing.B, bench func(b *testing.B, w *world, rows int)) {
 	for _, rows := range sizes() {
 		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
-			w := benchWorld(rows)
+			w := benchWorlds[rows]
+			if w == nil {
+				w = benchWorld(rows)
+				benchWorlds[rows] = w
+				runtime.GC()
+			}
 			b.ReportAllocs()
 			b.ResetTimer()
 			bench(b, w, rows)
@@ -92,45 +102,115 @@ func BenchmarkList(b *testing.B) {
 	})
 }
 
+// BenchmarkSearch is a search with totals for a random page, by what it finds among a million rows: one row, 1,000 by three
+// letters of a license, 3,500 by the beginning of an address, none, all rows, and by one and two letters 69% and 14% of them.
 func BenchmarkSearch(b *testing.B) {
-	for _, needle := range []string{"-0000000777", "a", "zzz"} {
+	for _, needle := range []string{"-0000000777", "9af", "203.113.1", "zzz", "203.", "a", "9a"} {
 		b.Run("needle="+needle, func(b *testing.B) {
 			eachSize(b, func(b *testing.B, w *world, _ int) {
 				q := w.query(1, 10)
 				q.Search, q.Categories = needle, License|IP|ClientID
+				found := w.List(q).FilteredTotal
+				var took []time.Duration
 				for b.Loop() {
+					q.Page = 1 + rand.IntN(1+found/10)
+					start := time.Now()
 					w.List(q)
+					took = append(took, time.Since(start))
 				}
+				reportQuantiles(b, took)
+				b.ReportMetric(float64(found), "found")
 			})
 		})
 	}
 }
 
-// BenchmarkChangeUnderQueries is what one insertion and one removal cost while 100 different live queries, half of them searches,
-// are watched and read every 250 changes: a pause of 50 ms at 5,000 changes a second.
+// loadQuery is one of a hundred different queries: half of them are searches, by needles that find few, some, and most rows, and
+// pages are first ones, deep ones, and in the middle.
+func loadQuery(w *world, i, rows int) Query {
+	q := w.query(1+i*i*7%(rows/50), 1+i%50)
+	if i%2 == 0 {
+		q.Search = []string{fmt.Sprintf("%03x", i*37), fmt.Sprintf("-%05d", i), fmt.Sprintf("%02x", i), "203.", "client-0"}[i/2%5]
+		q.Categories, q.Page = License|IP|ClientID, 1+i%7*i
+	}
+	q.Totals = i%3 == 0
+	return q
+}
+
+// BenchmarkChangeUnderQueries is a second of load: 5,000 changes under 1,000 watchers of 100 different live queries, all read every
+// 250 changes, which is a pause of 50 ms. Its time in seconds is the share of a core.
 func BenchmarkChangeUnderQueries(b *testing.B) {
 	eachSize(b, func(b *testing.B, w *world, rows int) {
 		var watches []*Watch
-		for i := range 100 {
-			q := w.query(1+i*i%(rows/50), 1+i%50)
-			if i%2 == 0 {
-				q.Search, q.Categories = fmt.Sprintf("%02x", i), License|ClientID
-				q.Page = 1 + i%5
-			}
-			_, watch := w.Watch(q)
+		for i := range 1000 {
+			_, watch := w.Watch(loadQuery(w, i%100, rows))
 			watches = append(watches, watch)
+			defer watch.Close()
 		}
-		changes := 0
+		b.ResetTimer()
+		encode := func(*Delta) []byte { return nil }
 		for b.Loop() {
-			w.openBench()
-			row := w.row(1 + rand.IntN(w.opened))
-			w.Remove(row.Application, row.ServerID)
-			if changes += 2; changes%250 == 0 {
-				for _, watch := range watches {
-					watch.Poll()
+			for i := range 2500 {
+				row := benchRow(w, 1+rand.IntN(w.opened))
+				w.Remove(row.Application, row.ServerID)
+				w.openBench()
+				if i%125 == 0 {
+					for _, watch := range watches {
+						if d := watch.Poll(); d != nil {
+							d.Encoded(encode)
+						}
+					}
 				}
 			}
 		}
+		b.ReportMetric(b.Elapsed().Seconds()/float64(b.N), "cores")
+	})
+}
+
+// BenchmarkWatchBurst is 1,000 different live queries that start at once. It reports the longest that a search held the lock, and the
+// longest that a change took meanwhile, on cores that are busy with the searches.
+func BenchmarkWatchBurst(b *testing.B) {
+	eachSize(b, func(b *testing.B, w *world, rows int) {
+		queries := make([]Query, 1000)
+		for i := range queries {
+			queries[i] = loadQuery(w, i, rows)
+			if i%2 == 0 {
+				queries[i].Page++ // one of its own each
+			} else {
+				queries[i].Search, queries[i].Categories = fmt.Sprintf("%03x", i*4), License|ClientID
+			}
+			queries[i] = queries[i].normalized()
+		}
+		var held, waited time.Duration
+		a := w.applications[testApplication(0)]
+		for i := range queries {
+			a.organization.mu.Lock()
+			start := time.Now()
+			a.searchLocked(&queries[i])
+			held = max(held, time.Since(start))
+			a.organization.unlock()
+		}
+		for b.Loop() {
+			var starting sync.WaitGroup
+			var left atomic.Int32
+			for _, q := range queries {
+				left.Add(1)
+				starting.Go(func() {
+					_, watch := w.Watch(q)
+					left.Add(-1)
+					watch.Close()
+				})
+			}
+			for row := benchRow(w, w.opened); left.Load() > 0; runtime.Gosched() {
+				start := time.Now()
+				w.Remove(row.Application, row.ServerID)
+				_ = w.Insert(row, Unlimited)
+				waited = max(waited, time.Since(start))
+			}
+			starting.Wait()
+		}
+		b.ReportMetric(float64(held.Microseconds()), "held-µs")
+		b.ReportMetric(float64(waited.Microseconds()), "change-µs")
 	})
 }
 
@@ -142,6 +222,7 @@ func BenchmarkFanOut(b *testing.B) {
 			q := w.query(1+i%100%(rows/50), 50-i%100/20)
 			_, watch := w.Watch(q)
 			watches = append(watches, watch)
+			defer watch.Close()
 		}
 		encode := func(*Delta) []byte { return nil }
 		for b.Loop() {

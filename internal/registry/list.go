@@ -1,19 +1,20 @@
 package registry
 
 import (
+	"sort"
 	"time"
 
 	"github.com/rollcallhq/rollcall/api"
 )
 
 // List returns the page that q asks for; Items is never nil. An application that was never set is empty. A search that is not
-// being watched scans the application's rows as they were at the call.
+// being watched asks the index under the lock, and looks at rows without it, as they were at the call.
 func (r *Registry) List(query Query) api.View {
 	q := &liveQuery{Query: query.normalized()}
 	o := r.organization(q.Organization)
 	o.mu.Lock()
 	if q.application = o.applications[q.Application]; q.application == nil {
-		q.application = &application{organization: o, order: newOrder()}
+		q.application = &application{organization: o, rows: newRows(o.tuning)}
 	}
 	if live := q.application.sameLocked(q.Query); live != nil {
 		q = live
@@ -23,13 +24,44 @@ func (r *Registry) List(query Query) api.View {
 		o.unlock()
 		return s.view(&q.Query)
 	}
-	s := &state{lastConnection: q.application.lastConnection, counts: q.countsLocked()}
-	rows := q.application.order.Copy()
 	o.unlock()
 
-	found := newRun(&q.Query, rows, 0)
-	s.rows, s.counts.FilteredTotal = found.page(rows), found.count
+	found, s := q.search(0)
+	s.rows, s.counts.FilteredTotal = found.rows, found.count
 	return s.view(&q.Query)
+}
+
+// search searches without the lock. The state has the numbers of the moment from which it sees the rows, but for those it finds.
+func (q *liveQuery) search(margin int) (*run, *state) {
+	o := q.application.organization
+	o.searching.Lock()
+	look, then := q.prepare(false)
+	if look != nil {
+		defer o.searching.Unlock()
+		return newRun(look, margin), then
+	}
+	o.searching.Unlock()
+	o.walking.Lock()
+	defer o.walking.Unlock()
+	look, then = q.prepare(true) // now, lest all who wait hold on to what they are to look at, and to what they missed since
+	return newRun(look, margin), then
+}
+
+// prepare returns what search needs, and has changes noted from then on; nil for a walk, unless that is due.
+func (q *liveQuery) prepare(walk bool) (*search, *state) {
+	a := q.application
+	a.organization.mu.Lock()
+	defer a.organization.unlock()
+	look := a.searchLocked(&q.Query)
+	switch {
+	case look.few != nil:
+	case walk:
+		look.all = look.all.Copy()
+	default:
+		return nil, nil
+	}
+	q.missed = []change{}
+	return look, &state{lastConnection: a.lastConnection, counts: q.countsLocked()}
 }
 
 // Watch starts to watch q: the view is what List returns, taken in one atomic step with the enrolment. The first watcher of a
@@ -37,15 +69,16 @@ func (r *Registry) List(query Query) api.View {
 func (r *Registry) Watch(query Query) (api.View, *Watch) {
 	query = query.normalized()
 	o := r.organization(query.Organization)
+	o.searching.Lock()
 	o.mu.Lock()
+	o.searching.Unlock()
 	a := o.applicationLocked(query.Application)
 	q := a.queries[query]
 	if q == nil {
 		q = a.startLocked(query)
 		if q.building != nil {
-			rows := a.order.Copy()
 			o.unlock()
-			found := newRun(&q.Query, rows, r.margin)
+			found, _ := q.search(o.tuning.margin)
 			o.mu.Lock()
 			q.foundLocked(found)
 		}
@@ -85,36 +118,39 @@ func (which Range) includes(expiresAt, now api.Millis) bool {
 
 // Sessions returns up to limit rows after the position (nil = from the newest), in list order.
 func (r *Registry) Sessions(app api.ApplicationID, after *api.Position, limit int, which Range, now api.Millis) []Row {
-	all := r.copyOrder(app)
+	a, all := r.copyOrder(app)
 	if all == nil || limit <= 0 {
 		return nil
 	}
-	rows := make([]Row, 0, min(limit, all.Len()))
-	take := func(e *entry) bool {
-		if which.includes(e.row.TokenExpiresAt, now) {
-			rows = append(rows, e.value())
-		}
-		return len(rows) < limit
+	start := 0
+	if after != nil {
+		start = sort.Search(all.Len(), func(i int) bool {
+			p, _ := all.GetAt(i)
+			return p.created < after.CreatedAt || p.created == after.CreatedAt && p.serverID() < after.ServerID
+		})
 	}
-	if after == nil {
-		all.Scan(take)
+	rows := make([]Row, 0, min(limit, all.Len()-start))
+	first, _ := all.GetAt(start)
+	if first.entry == nil {
 		return rows
 	}
-	pivot := &entry{row: Row{CreatedAt: after.CreatedAt, ServerID: after.ServerID}}
-	all.Ascend(pivot, func(e *entry) bool {
-		return !pivot.before(e) || take(e)
+	all.Ascend(first, func(p place) bool {
+		if which.includes(p.expires, now) {
+			rows = append(rows, a.value(p.entry))
+		}
+		return len(rows) < limit
 	})
 	return rows
 }
 
 // Counts counts an application's live rows by derived status at now; the rest of live are expired.
 func (r *Registry) Counts(app api.ApplicationID, now api.Millis, idleAfter time.Duration) (live, active, idle int) {
-	all := r.copyOrder(app)
+	_, all := r.copyOrder(app)
 	if all == nil {
 		return 0, 0, 0
 	}
-	all.Scan(func(e *entry) bool {
-		switch e.derived(now, idleAfter) {
+	all.Scan(func(p place) bool {
+		switch p.derived(now, idleAfter) {
 		case api.DerivedActive:
 			active++
 		case api.DerivedIdle:
@@ -126,12 +162,12 @@ func (r *Registry) Counts(app api.ApplicationID, now api.Millis, idleAfter time.
 	return all.Len(), active, idle
 }
 
-// copyOrder returns the application's rows as they are now, to be scanned without the lock; nil for one that was never set.
-func (r *Registry) copyOrder(app api.ApplicationID) *order {
+// copyOrder returns the application and its rows as they are now, to be scanned without the lock; nil for one that was never set.
+func (r *Registry) copyOrder(app api.ApplicationID) (*application, *order) {
 	a := r.lock(app)
 	if a == nil {
-		return nil
+		return nil, nil
 	}
 	defer a.organization.unlock()
-	return a.order.Copy()
+	return a, a.rows.order.Copy()
 }

@@ -26,8 +26,8 @@ type liveQuery struct {
 	ready chan struct{}
 	pace  pace
 
-	// building is closed when the first search, which runs without the lock, is over; nil from then on. Until then missed has the
-	// changes since it began, and found and state are nil.
+	// building is closed when the first search, which runs without the lock, is over; nil from then on. Until then found and state
+	// are nil, and missed has the changes of matching rows since the search saw the rows; nil while it has yet to.
 	building chan struct{}
 	missed   []change
 }
@@ -61,6 +61,7 @@ func (a *application) startLocked(query Query) *liveQuery {
 		a.queries = map[Query]*liveQuery{}
 	}
 	a.queries[query] = q
+	a.enrolLocked(q)
 	if query.Totals {
 		if a.organization.counting == nil {
 			a.organization.counting = map[*liveQuery]struct{}{}
@@ -79,7 +80,7 @@ func (a *application) startLocked(query Query) *liveQuery {
 func (q *liveQuery) foundLocked(found *run) {
 	q.found = found
 	for _, c := range q.missed {
-		q.followLocked(c)
+		found.apply(c)
 	}
 	q.missed = nil
 	q.state = q.lookLocked()
@@ -91,52 +92,43 @@ func (q *liveQuery) foundLocked(found *run) {
 func (q *liveQuery) stopLocked() {
 	a := q.application
 	delete(a.queries, q.Query)
+	a.leaveLocked(q)
 	if len(a.queries) == 0 {
 		a.queries = nil
 	}
 	delete(a.organization.counting, q)
 }
 
-// noteLocked learns of a change that was made to the application.
+// noteLocked learns of a change that was made to the application, as it is among the rows that match: perhaps none.
 func (q *liveQuery) noteLocked(c change) {
-	if q.building != nil {
-		q.missed = append(q.missed, c)
+	concerned := c.from != nil || c.to != nil
+	switch {
+	case q.building != nil:
+		if concerned && q.missed != nil {
+			q.missed = append(q.missed, c)
+		}
 		return
-	}
-	was, is := q.followLocked(c)
-	if !q.dirty && q.showsLocked(c, was, is) {
-		q.markLocked()
+	case concerned:
+		if q.found != nil {
+			q.found.apply(c)
+		}
+		if !q.dirty && q.showsLocked(c) {
+			q.markLocked()
+		}
 	}
 	q.checkLocked()
 }
 
-// followLocked keeps the matches true and tells whether the old and the new row match.
-func (q *liveQuery) followLocked(c change) (was, is bool) {
-	was, is = c.from != nil && q.matches(c.from), c.to != nil && q.matches(c.to)
-	if q.found != nil {
-		if !was {
-			c.from = nil
-		}
-		if !is {
-			c.to = nil
-		}
-		q.found.apply(c)
-	}
-	return was, is
-}
-
 // showsLocked tells whether a change can show on the page, which state was until now: in it, or before it, so that rows slide.
-func (q *liveQuery) showsLocked(c change, was, is bool) bool {
+func (q *liveQuery) showsLocked(c change) bool {
 	rows := q.state.rows
-	switch e := c.place(); {
-	case !was && !is:
-		return false
+	switch e := c.either(); {
 	case len(rows) == q.PageSize && rows[len(rows)-1].before(e):
 		return false
 	case len(rows) == 0: // nothing, or a page past the end
 		from, to := q.window(q.countLocked())
 		return from < to
-	case was && is: // it neither comes nor goes, so nothing slides
+	case c.from != nil && c.to != nil: // it neither comes nor goes, so nothing slides
 		return !e.before(rows[0]) && !c.from.showsLike(c.to)
 	}
 	return true
@@ -175,12 +167,12 @@ func (q *liveQuery) countLocked() int {
 	if q.found != nil {
 		return q.found.count
 	}
-	return q.application.order.Len()
+	return q.application.rows.count()
 }
 
 func (q *liveQuery) countsLocked() api.Counts {
 	return api.Counts{
-		Total:                  q.application.order.Len(),
+		Total:                  q.application.rows.count(),
 		FilteredTotal:          q.countLocked(),
 		AuthorizedSessionCount: q.application.organization.authorized,
 	}
@@ -191,9 +183,9 @@ func (q *liveQuery) lookLocked() *state {
 	q.lastSeq++
 	s := &state{seq: q.lastSeq, lastConnection: q.application.lastConnection, counts: q.countsLocked()}
 	if q.found != nil {
-		s.rows = slices.Clone(q.found.page(q.application.order))
+		s.rows = slices.Clone(q.found.page(q.application))
 	} else {
-		s.rows = page(&q.Query, q.application.order)
+		s.rows = page(&q.Query, q.application.rows.order)
 	}
 	return s
 }
@@ -221,8 +213,8 @@ func page(q *Query, o *order) []*entry {
 	}
 	rows := make([]*entry, 0, to-from)
 	first, _ := o.GetAt(from)
-	o.Ascend(first, func(e *entry) bool {
-		rows = append(rows, e)
+	o.Ascend(first, func(p place) bool {
+		rows = append(rows, p.entry)
 		return len(rows) < to-from
 	})
 	return rows

@@ -305,10 +305,10 @@ type machine struct {
 	now      api.Millis
 }
 
-// building is a live query whose first search is under way.
+// building is a live query whose first search is yet to see the rows (nil), or under way.
 type building struct {
-	query *liveQuery
-	order *order
+	query  *liveQuery
+	search *search
 }
 
 type fataler interface {
@@ -319,7 +319,8 @@ type fataler interface {
 func newMachine(t fataler, choose func(int) int) *machine {
 	m := &machine{t: t, choose: choose, registry: New(Config{}), now: 1_000_000,
 		model: &model{applications: map[api.ApplicationID]*modelApplication{}}}
-	m.registry.margin = []int{0, 1, 3, runMargin}[choose(4)]
+	m.registry.tuning = tuning{margin: []int{0, 1, 3, 1024}[choose(4)], blockBits: []uint{1, 2, 5, 16}[choose(4)],
+		indexFrom: []int{0, 3, 10, 1000}[choose(4)], few: []int{-1, 2, 5, 1000}[choose(4)]}
 	for i := range pick(m, 6, 12, 40) {
 		m.sessions = append(m.sessions, testSession(i))
 	}
@@ -358,7 +359,7 @@ func (m *machine) row() Row {
 		Organization:   testOrganization(pick(m, 0, 0, 0, 0, 0, 0, 1)),
 		Application:    testApplication(pick(m, 0, 0, 0, 0, 1, 1, 2)),
 		Session:        session,
-		ServerID:       api.NewServerID(pick(m, "a", "a", "b"), session),
+		ServerID:       api.NewServerID(pick(m, "a", "a", "b", "a1", "a:1"), session),
 		CreatedAt:      m.now - api.Millis(m.choose(4)),
 		IP:             pick(m, "203.0.113.10", "203.0.113.11", "2001:db8::ab"),
 		ClientID:       pick(m, session.String(), "client-001", "Client-\xff", "kKſs", "K"),
@@ -484,7 +485,7 @@ func (m *machine) build(q Query) {
 	o.mu.Lock()
 	defer o.unlock()
 	if a := o.applicationLocked(q.Application); q.Search != "" && a.queries[q] == nil {
-		m.building = append(m.building, &building{a.startLocked(q), a.order.Copy()})
+		m.building = append(m.building, &building{query: a.startLocked(q)})
 	}
 }
 
@@ -494,8 +495,12 @@ func (m *machine) built() {
 	}
 	i := m.choose(len(m.building))
 	b := m.building[i]
+	if b.search == nil {
+		b.search, _ = b.query.prepare(m.choose(2) == 0)
+		return
+	}
 	m.building = slices.Delete(m.building, i, i+1)
-	found := newRun(&b.query.Query, b.order, m.registry.margin)
+	found := newRun(b.search, m.registry.tuning.margin)
 	o := b.query.application.organization
 	o.mu.Lock()
 	b.query.foundLocked(found)

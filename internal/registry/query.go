@@ -5,6 +5,7 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/rollcallhq/rollcall/api"
 )
@@ -30,7 +31,7 @@ const (
 	ClientID Categories = 4
 )
 
-// categories lists the members in the order of entry.folded.
+// categories lists the members in the order of an entry's texts.
 var categories = [...]Categories{License, IP, ClientID}
 
 // normalized returns the query in the one form that all queries with the same answers have.
@@ -59,13 +60,19 @@ func (q *Query) window(count int) (from, to int) {
 	return from, min(from+q.PageSize, count)
 }
 
-// matches tells whether a normalized query's search finds the row. A row without a license has no license to be found by.
-func (q *Query) matches(e *entry) bool {
-	if q.Search == "" {
-		return true
-	}
+// contains tells whether any of the categories has a folded needle. A row without a license has no license to be found by.
+func (e *entry) contains(needle string, in Categories) bool {
+	var room [64]byte
 	for i, c := range categories {
-		if q.Categories&c != 0 && strings.Contains(e.folded[i], q.Search) {
+		if in&c == 0 {
+			continue
+		}
+		text := e.text(i)
+		if e.folded&c == 0 || i == textClient && !e.named {
+			folded := e.appendFolded(room[:0], i)
+			text = unsafe.String(unsafe.SliceData(folded), len(folded)) //nolint:gosec // read here, and written no more
+		}
+		if strings.Contains(text, needle) {
 			return true
 		}
 	}
@@ -75,6 +82,21 @@ func (q *Query) matches(e *entry) bool {
 // fold maps strings that are equal under Unicode simple folding to one string. Folding both sides makes a bytewise substring
 // search a case-insensitive one, because UTF-8 synchronizes itself. What needs no change shares s's memory.
 func fold(s string) string { return strings.Map(foldRune, s) }
+
+// appendFold appends fold(s), and does ASCII itself.
+func appendFold(b []byte, s string) []byte {
+	start := len(b)
+	b = append(b, s...)
+	for i, c := range b[start:] {
+		switch {
+		case c >= utf8.RuneSelf:
+			return append(b[:start], fold(s)...)
+		case 'A' <= c && c <= 'Z':
+			b[start+i] = c + ('a' - 'A')
+		}
+	}
+	return b
+}
 
 // foldRune returns the least rune of r's folding orbit, or its lower case when that is ASCII: addresses and ids mostly come in
 // lower case, and then need no memory of their own.

@@ -8,8 +8,10 @@
 // the package, and long scans run on a copy without it. All methods are safe for concurrent use. No network, no SQL, no clock but
 // the one that it is given.
 //
-// How it works: an application's rows are a counted B-tree in list order, so that any page is a seek. A search scans, and a live
-// query that searches keeps a run of its matches around the page. A change marks the live queries on whose page it can show;
+// How it works: a row is one object without pointers. An application's rows are a counted B-tree in list order, so that any page is
+// a seek. In a large application every row is in an index of the parts of its texts, so that a search is an intersection of sets; in
+// a small one it scans. What the index finds is sorted when it is little, else looked for along the order. A live query that
+// searches keeps a run of its matches around the page. A change marks the live queries on whose page it can show;
 // whoever is due evaluates one, once for all its watchers, and compares page with page.
 package registry
 
@@ -28,13 +30,20 @@ type Config struct {
 // Unlimited is the limit of a plan that has none.
 const Unlimited = -1
 
-// runMargin is how many matches a searching live query keeps on either side of its page: 16 KiB at most.
-const runMargin = 1024
+// tuning holds the sizes at which the registry changes its ways. Tests make them small.
+type tuning struct {
+	margin    int  // how many matches a searching live query keeps on either side of its page: 16 KiB at most
+	blockBits uint // the binary logarithm of the slots of a block, of which an application has as many as it needs
+	indexFrom int  // from how many rows on an application has an index; fewer are scanned in less than a millisecond
+	few       int  // how many candidates of the index are sorted rather than looked for in the order of all rows
+}
+
+var defaultTuning = tuning{margin: 1024, blockBits: 16, indexFrom: 2_000, few: 32_000}
 
 // Registry holds the live sessions of all organizations.
 type Registry struct {
 	now    func() time.Time
-	margin int // runMargin, but in tests
+	tuning tuning // is not to change once there is an organization
 
 	mu            sync.RWMutex
 	organizations map[api.OrganizationID]*organization
@@ -48,7 +57,7 @@ func New(cfg Config) *Registry {
 	}
 	return &Registry{
 		now:           cfg.Now,
-		margin:        runMargin,
+		tuning:        defaultTuning,
 		organizations: map[api.OrganizationID]*organization{},
 		applications:  map[api.ApplicationID]*application{},
 	}
@@ -65,7 +74,7 @@ func (r *Registry) organization(id api.OrganizationID) *organization {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if o = r.organizations[id]; o == nil {
-		o = &organization{id: id, now: r.now, applications: map[api.ApplicationID]*application{}}
+		o = &organization{id: id, now: r.now, tuning: r.tuning, applications: map[api.ApplicationID]*application{}}
 		r.organizations[id] = o
 	}
 	return o
@@ -112,17 +121,17 @@ func (r *Registry) SetApplication(org api.OrganizationID, app api.ApplicationID,
 		}
 	}
 	gate = a.gate
-	var rows *order
+	var all *order
 	if gate.State != api.ApplicationActive || a.staleLocked() {
-		rows = a.order.Copy()
+		all = a.rows.order.Copy()
 	}
 	a.organization.unlock()
 
 	var leave []Row
-	if rows != nil {
-		rows.Reverse(func(e *entry) bool {
-			if gate.State != api.ApplicationActive || e.epoch < gate.Epoch {
-				leave = append(leave, e.value())
+	if all != nil {
+		all.Reverse(func(p place) bool {
+			if gate.State != api.ApplicationActive || p.epoch < gate.Epoch {
+				leave = append(leave, a.value(p.entry))
 			}
 			return true
 		})
@@ -132,12 +141,11 @@ func (r *Registry) SetApplication(org api.OrganizationID, app api.ApplicationID,
 
 // Insert adds a row. It is refused with ErrArchived, ErrPaused, ErrRevoked, ErrExists or ErrQuota (an authorized row when the
 // organization has maxAuthorized authorized rows already; Unlimited for none), with ErrGone for an application that was never set
-// in that organization, and with ErrServerID. A refused row leaves no trace.
+// in that organization, and with ErrServerID or ErrTooLong. A refused row leaves no trace.
 func (r *Registry) Insert(row Row, maxAuthorized int) error {
-	if _, session, ok := row.ServerID.Split(); !ok || session != row.Session {
+	if node, _, ok := row.ServerID.Split(); !ok || row.ServerID != api.NewServerID(node, row.Session) {
 		return ErrServerID
 	}
-	e := newEntry(row)
 	a := r.lock(row.Application)
 	if a == nil {
 		return ErrGone
@@ -150,15 +158,17 @@ func (r *Registry) Insert(row Row, maxAuthorized int) error {
 	if err := a.gate.admits(row.Credential); err != nil {
 		return err
 	}
-	if a.sessions[row.Session] != nil {
+	if _, there := a.rows.find(row.Session); there {
 		return ErrExists
 	}
 	if row.Authorized && maxAuthorized >= 0 && o.authorized >= maxAuthorized {
 		return ErrQuota
 	}
-	e.epoch = a.gate.epochOf(row.Credential)
-	a.applyLocked(change{to: e})
-	return nil
+	e, err := newEntry(&row, a.gate.epochOf(row.Credential))
+	if err == nil {
+		a.insertLocked(e)
+	}
+	return err
 }
 
 // Update replaces the row with the same Application and ServerID; its Organization, Session and CreatedAt stay as they were, and
@@ -171,22 +181,23 @@ func (r *Registry) Update(row Row, maxAuthorized int) error {
 	}
 	o := a.organization
 	defer o.unlock()
-	old := a.findLocked(row.ServerID)
-	if old == nil {
+	old, there := a.findLocked(row.ServerID)
+	if !there {
 		return ErrGone
 	}
 	if err := a.gate.admits(row.Credential); err != nil {
 		return err
 	}
-	if row.Authorized && !old.row.Authorized && maxAuthorized >= 0 && o.authorized >= maxAuthorized {
+	if row.Authorized && !old.authorized && maxAuthorized >= 0 && o.authorized >= maxAuthorized {
 		return ErrQuota
 	}
-	row.Organization, row.Session, row.CreatedAt = old.row.Organization, old.row.Session, old.row.CreatedAt
+	row.Session, row.CreatedAt = old.session, old.created
 	row.LastActiveAt = max(row.LastActiveAt, api.Millis(old.active.Load()))
-	e := newEntry(row)
-	e.epoch = old.epoch
-	a.applyLocked(change{from: old, to: e})
-	return nil
+	e, err := newEntry(&row, old.epoch)
+	if err == nil {
+		a.replaceLocked(old, e)
+	}
+	return err
 }
 
 // Touch records activity of a session; an earlier time than the last one changes nothing. It changes no list and no stream: only
@@ -197,8 +208,8 @@ func (r *Registry) Touch(app api.ApplicationID, id api.ServerID, at api.Millis) 
 		return
 	}
 	defer a.organization.unlock()
-	if e := a.findLocked(id); e != nil {
-		e.active.Store(max(e.active.Load(), int64(at)))
+	if p, there := a.findLocked(id); there {
+		p.active.Store(max(p.active.Load(), int64(at)))
 	}
 }
 
@@ -209,12 +220,12 @@ func (r *Registry) Remove(app api.ApplicationID, id api.ServerID) (Row, bool) {
 		return Row{}, false
 	}
 	defer a.organization.unlock()
-	e := a.findLocked(id)
-	if e == nil {
+	p, there := a.findLocked(id)
+	if !there {
 		return Row{}, false
 	}
-	a.applyLocked(change{from: e})
-	return e.value(), true
+	a.removeLocked(p)
+	return a.value(p.entry), true
 }
 
 // Get returns a row by session id.
@@ -224,10 +235,11 @@ func (r *Registry) Get(app api.ApplicationID, session api.SessionID) (Row, bool)
 		return Row{}, false
 	}
 	defer a.organization.unlock()
-	if e := a.sessions[session]; e != nil {
-		return e.value(), true
+	p, there := a.rows.find(session)
+	if !there {
+		return Row{}, false
 	}
-	return Row{}, false
+	return a.value(p.entry), true
 }
 
 // Authorized returns the organization's authorized rows.
@@ -253,7 +265,7 @@ func (r *Registry) Stats() Stats {
 	for _, o := range r.organizations {
 		o.mu.Lock()
 		for _, a := range o.applications {
-			s.Sessions += a.order.Len()
+			s.Sessions += a.rows.count()
 			s.LiveQueries += len(a.queries)
 			for _, q := range a.queries {
 				s.Watchers += q.watchers

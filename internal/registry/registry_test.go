@@ -373,11 +373,10 @@ func TestQueryIsNormalized(t *testing.T) {
 // A watched search keeps a bounded part of its matches, however many there are and wherever they come and go (G2).
 func TestG2RunStaysBounded(t *testing.T) {
 	for page := range 6 {
-		w := newWorld()
+		w := newTunedWorld(tuning{margin: 20, blockBits: 4})
 		w.open(1000)
 		q := w.query(page, 10)
 		q.Search, q.Categories = "203", IP
-		w.margin = 20
 		_, watch := w.Watch(q)
 		run := watch.query.found
 		for i := range 3000 {
@@ -408,7 +407,7 @@ func TestEmptyApplicationIsSmall(t *testing.T) {
 		w.Remove(testApplication(0), w.row(i+1).ServerID)
 	}
 	a := w.applications[testApplication(0)]
-	if got := fmt.Sprint(a.sessions == nil, a.entered == nil, a.queries == nil, a.order.Height()); got != "true true true 0" {
+	if got := fmt.Sprint(a.rows.sessions.buckets == nil, a.entered == nil, a.queries == nil, len(a.rows.slots.blocks), a.rows.order.Height()); got != "true true true 0 0" {
 		t.Fatal(got)
 	}
 }

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"errors"
-	"sync/atomic"
 	"time"
 
 	"github.com/rollcallhq/rollcall/api"
@@ -52,6 +51,21 @@ type Credential struct {
 	IssuedAt api.Millis // of a foreign token
 }
 
+// pack returns what counts of a credential beside its kind; unpack is the way back.
+func (c Credential) pack() uint64 {
+	if c.Kind == CredentialForeign {
+		return uint64(c.IssuedAt)
+	}
+	return c.Epoch
+}
+
+func unpack(kind CredentialKind, packed uint64) Credential {
+	if kind == CredentialForeign {
+		return Credential{Kind: kind, IssuedAt: api.Millis(packed)}
+	}
+	return Credential{Kind: kind, Epoch: packed}
+}
+
 // CredentialKind is the kind of a Credential.
 type CredentialKind uint8
 
@@ -78,6 +92,7 @@ var (
 	ErrExists   = errors.New("session is already in the registry")
 	ErrGone     = errors.New("session is not in the registry")
 	ErrServerID = errors.New("server id does not end in the session id")
+	ErrTooLong  = errors.New("texts of the row are longer than 64 KiB")
 )
 
 // admits judges a credential at the door.
@@ -105,74 +120,4 @@ func (g Gate) epochOf(c Credential) uint64 {
 		return max(g.Epoch, c.Epoch)
 	}
 	return g.Epoch
-}
-
-// entry is a row in an application's order. It is immutable but for active, so that scans read it without the lock; an update
-// puts another entry in its place.
-type entry struct {
-	row    Row
-	folded [len(categories)]string // what searches look at, in the order of categories
-	epoch  uint64                  // under which the session came in
-	active atomic.Int64            // in place of row.LastActiveAt; written under the organization's lock
-}
-
-func newEntry(row Row) *entry {
-	id := string(row.ServerID)
-	if n := len(id) - len(row.ClientID); n > 0 && id[n:] == row.ClientID {
-		row.ClientID = id[n:] // most clients have no id of their own: share the memory
-	}
-	e := &entry{row: row, folded: [len(categories)]string{fold(row.License), fold(row.IP), fold(row.ClientID)}}
-	e.active.Store(int64(max(row.LastActiveAt, row.CreatedAt)))
-	return e
-}
-
-// value returns the row as it is now.
-func (e *entry) value() Row {
-	row := e.row
-	row.LastActiveAt = api.Millis(e.active.Load())
-	return row
-}
-
-// before is the list order: newest first, then by server id, descending and bytewise (page 2).
-func (e *entry) before(other *entry) bool {
-	if e.row.CreatedAt != other.row.CreatedAt {
-		return e.row.CreatedAt > other.row.CreatedAt
-	}
-	return e.row.ServerID > other.row.ServerID
-}
-
-// show returns the row as lists and streams show it. It shares the entry's memory.
-func (e *entry) show() api.Row {
-	row := api.Row{
-		ServerID:  e.row.ServerID,
-		IPAddress: e.row.IP,
-		CreatedAt: e.row.CreatedAt,
-		ClientID:  e.row.ClientID,
-	}
-	if e.row.Login != "" {
-		row.Login = &e.row.Login
-	}
-	if e.row.License != "" {
-		row.License = &e.row.License
-	}
-	return row
-}
-
-// showsLike tells whether show returns the same for both.
-func (e *entry) showsLike(other *entry) bool {
-	return e == other ||
-		e.row.ServerID == other.row.ServerID && e.row.CreatedAt == other.row.CreatedAt && e.row.IP == other.row.IP &&
-			e.row.ClientID == other.row.ClientID && e.row.Login == other.row.Login && e.row.License == other.row.License
-}
-
-func (e *entry) derived(now api.Millis, idleAfter time.Duration) api.DerivedStatus {
-	return derived(e.row.TokenExpiresAt, api.Millis(e.active.Load()), now, idleAfter)
-}
-
-func show(entries []*entry) []api.Row {
-	rows := make([]api.Row, len(entries))
-	for i, e := range entries {
-		rows[i] = e.show()
-	}
-	return rows
 }

@@ -15,21 +15,50 @@ type run struct {
 	rows  []*entry // matches start, start+1, …; empty when nothing is known but count
 }
 
-// newRun searches the whole order.
-func newRun(q *Query, o *order, margin int) *run {
-	r := &run{query: q, margin: margin}
-	from, to := r.keep(o.Len())
+// newRun carries out a search.
+func newRun(s *search, margin int) *run {
+	r := &run{query: s.query, margin: margin}
+	switch {
+	case s.few != nil:
+		r.pick(s)
+	case s.hits != nil && s.exact:
+		r.count = s.hits.count
+		from, to := r.keep(r.count)
+		r.fill(s, from, to)
+	default:
+		r.scan(s)
+	}
+	return r
+}
+
+// pick takes what is worth keeping from the few rows that may match.
+func (r *run) pick(s *search) {
+	rows := rank(s.few)
+	if !s.exact {
+		rows = slices.DeleteFunc(rows, func(row ranked) bool { return !s.decides(row.entry) })
+	}
+	r.count = len(rows)
+	from, to := r.keep(r.count)
+	arrange(rows, from, to)
+	r.start, r.rows = from, make([]*entry, 0, to-from)
+	for _, row := range rows[from:to] {
+		r.rows = append(r.rows, row.entry)
+	}
+}
+
+// scan looks at all rows.
+func (r *run) scan(s *search) {
+	from, to := r.keep(s.all.Len())
 	r.start = from
-	o.Scan(func(e *entry) bool {
-		if q.matches(e) {
+	s.all.Scan(func(p place) bool {
+		if s.matches(p) {
 			if r.count >= from && r.count < to {
-				r.rows = append(r.rows, e)
+				r.rows = append(r.rows, p.entry)
 			}
 			r.count++
 		}
 		return true
 	})
-	return r
 }
 
 // keep returns the ranks that are worth keeping when count rows match.
@@ -93,85 +122,89 @@ func (r *run) trim() {
 }
 
 func (r *run) find(e *entry) (int, bool) {
-	return slices.BinarySearchFunc(r.rows, e, func(a, b *entry) int {
-		switch {
-		case a.before(b):
-			return -1
-		case b.before(a):
-			return 1
-		}
-		return 0
-	})
+	return slices.BinarySearchFunc(r.rows, e, compare)
 }
 
-// page returns the matches of the query's page; o is the order as it is now. The result is valid until the next change.
-func (r *run) page(o *order) []*entry {
+// page returns the matches of the query's page in the application as it is now. The result is valid until the next change.
+func (r *run) page(a *application) []*entry {
 	from, to := r.query.window(r.count)
 	if from == to {
 		return nil
 	}
 	if len(r.rows) == 0 || from < r.start || to > r.start+len(r.rows) {
-		r.extend(o)
+		r.extend(a.searchLocked(r.query))
 	}
 	return r.rows[from-r.start : to-r.start]
 }
 
 // extend looks for the matches that are worth keeping and missing from the run.
-func (r *run) extend(o *order) {
+func (r *run) extend(s *search) {
+	if s.few != nil {
+		r.pick(s)
+		return
+	}
 	from, to := r.keep(r.count)
 	end := r.start + len(r.rows)
-	switch {
-	case len(r.rows) > 0 && from <= end && r.start <= to: // the run has some of them, or touches them
-		if from < r.start {
-			front := r.backward(o, r.rows[0], 0, r.start-from)
-			slices.Reverse(front)
-			r.rows, r.start = append(front, r.rows...), from
-		}
-		if to > end {
-			r.rows = append(r.rows, r.forward(o, r.rows[len(r.rows)-1], 0, to-end)...)
-		}
-		r.trim()
-	case from <= r.count-to:
-		r.start, r.rows = from, r.forward(o, nil, from, to-from)
-	default:
-		r.start, r.rows = from, r.backward(o, nil, r.count-to, to-from)
-		slices.Reverse(r.rows)
+	if len(r.rows) == 0 || from > end || r.start > to { // the run has none of them, nor touches them
+		r.fill(s, from, to)
+		return
 	}
+	if from < r.start {
+		front := backward(s, r.rows[0], 0, r.start-from)
+		slices.Reverse(front)
+		r.rows, r.start = append(front, r.rows...), from
+	}
+	if to > end {
+		r.rows = append(r.rows, forward(s, r.rows[len(r.rows)-1], 0, to-end)...)
+	}
+	r.trim()
+}
+
+// fill takes the matches from, from+1, … to-1 of count, from the end that is nearer.
+func (r *run) fill(s *search, from, to int) {
+	r.start = from
+	if from <= r.count-to {
+		r.rows = forward(s, nil, from, to-from)
+		return
+	}
+	r.rows = backward(s, nil, r.count-to, to-from)
+	slices.Reverse(r.rows)
 }
 
 // forward returns n matches that come after the given one (nil = from the newest), leaving out the first skip.
-func (r *run) forward(o *order, after *entry, skip, n int) []*entry {
+func forward(s *search, after *entry, skip, n int) []*entry {
 	rows := make([]*entry, 0, n)
-	take := r.taker(&rows, after, skip)
+	take := s.taker(&rows, after, skip)
 	if after == nil {
-		o.Scan(take)
+		s.all.Scan(take)
 	} else {
-		o.Ascend(after, take)
+		s.all.Ascend(place{entry: after}, take)
 	}
 	return rows
 }
 
 // backward is forward in the other direction; its result has the oldest first.
-func (r *run) backward(o *order, before *entry, skip, n int) []*entry {
+func backward(s *search, before *entry, skip, n int) []*entry {
 	rows := make([]*entry, 0, n)
-	take := r.taker(&rows, before, skip)
+	take := s.taker(&rows, before, skip)
 	if before == nil {
-		o.Reverse(take)
+		s.all.Reverse(take)
 	} else {
-		o.Descend(before, take)
+		s.all.Descend(place{entry: before}, take)
 	}
 	return rows
 }
 
 // taker returns an iterator that fills rows to its capacity with matches other than the pivot.
-func (r *run) taker(rows *[]*entry, pivot *entry, skip int) func(*entry) bool {
-	return func(e *entry) bool {
+func (s *search) taker(rows *[]*entry, pivot *entry, skip int) func(place) bool {
+	return func(p place) bool {
 		switch {
-		case e == pivot || !r.query.matches(e):
+		case len(*rows) == cap(*rows): // none are asked for
+		case p.entry == pivot || !s.matches(p):
 		case skip > 0:
 			skip--
 		default:
-			*rows = append(*rows, e)
+			*rows = append(*rows, p.entry)
 		}
 		return len(*rows) < cap(*rows)
 	}

@@ -5,8 +5,6 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
-
-	"github.com/rollcallhq/rollcall/api"
 )
 
 // TestRunFollowsItsMatches holds a run to a search of the whole order, through changes everywhere and looks now and then, with
@@ -14,11 +12,10 @@ import (
 func TestRunFollowsItsMatches(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		draw := func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "") }
-		at := func(i int, license string) *entry {
-			return newEntry(Row{Session: testSession(i), CreatedAt: api.Millis(i + 1), License: license})
-		}
+		at := func(i int, license string) *entry { return testEntry(t, i+1, license) }
 		q := Query{Search: "a", Page: 1 + draw(7), PageSize: 1 + draw(4)}.normalized()
-		o, rows := newOrder(), make([]*entry, 60)
+		all, rows := newRows(tuning{blockBits: uint(draw(4)), indexFrom: 100 * draw(2)}), make([]*entry, 60)
+		a := &application{organization: &organization{tuning: tuning{few: draw(40)}}, rows: all}
 		set := func(r *run) {
 			// Changes cluster, so that runs lose all that they hold, are overtaken, and shrink to nothing.
 			from, license := draw(len(rows)), []string{"", "a", "a", "A", "b"}[draw(5)]
@@ -27,21 +24,32 @@ func TestRunFollowsItsMatches(t *testing.T) {
 				if rows[i] = nil; license != "" {
 					c.to = at(i, license)
 					rows[i] = c.to
-					o.Set(c.to)
-				} else if c.from != nil {
-					o.Delete(c.from)
-				} else {
+				}
+				switch {
+				case c.from != nil:
+					old, _ := a.rows.find(c.from.session)
+					if c.to != nil {
+						a.rows.replace(old, c.to)
+					} else {
+						a.rows.remove(old)
+					}
+				case c.to != nil:
+					a.rows.insert(c.to)
+				default:
 					continue
 				}
 				if r != nil {
-					(&liveQuery{Query: q, found: r}).followLocked(c)
+					var from, to signature
+					from.sign(c.from)
+					to.sign(c.to)
+					r.apply(newFinder(&q).matching(c, &from, &to))
 				}
 			}
 		}
 		for range draw(20) {
 			set(nil)
 		}
-		r := newRun(&q, o, draw(4))
+		r := newRun(a.searchLocked(&q), draw(4))
 		for range draw(60) {
 			set(r)
 			if draw(3) > 0 {
@@ -49,7 +57,7 @@ func TestRunFollowsItsMatches(t *testing.T) {
 			}
 			var want []*entry
 			for _, e := range slices.Backward(rows) {
-				if e != nil && q.matches(e) {
+				if e != nil && e.contains(q.Search, q.Categories) {
 					want = append(want, e)
 				}
 			}
@@ -57,7 +65,7 @@ func TestRunFollowsItsMatches(t *testing.T) {
 				t.Fatalf("%d matches counted, of %d", r.count, len(want))
 			}
 			from, to := q.window(len(want))
-			if got := r.page(o); !slices.Equal(got, want[from:to]) {
+			if got := r.page(a); !slices.Equal(got, want[from:to]) {
 				t.Fatalf("page is %v, want %v", got, want[from:to])
 			}
 		}

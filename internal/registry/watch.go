@@ -30,21 +30,28 @@ func (d *Delta) Encoded(encode func(*Delta) []byte) []byte {
 // diff returns the step from one state to a later one; nil when they show the same.
 func diff(from, to *state, totals bool) *Delta {
 	d := &Delta{}
+	var added, updated []*entry
 	o, n := from.rows, to.rows
 	for len(o) > 0 || len(n) > 0 {
 		switch {
 		case len(n) == 0 || len(o) > 0 && o[0].before(n[0]):
-			d.Removed = append(d.Removed, o[0].row.ServerID)
+			d.Removed = append(d.Removed, o[0].serverID())
 			o = o[1:]
 		case len(o) == 0 || n[0].before(o[0]):
-			d.Added = append(d.Added, n[0].show())
+			added = append(added, n[0])
 			n = n[1:]
 		default:
 			if !o[0].showsLike(n[0]) {
-				d.Updated = append(d.Updated, n[0].show())
+				updated = append(updated, n[0])
 			}
 			o, n = o[1:], n[1:]
 		}
+	}
+	if added != nil {
+		d.Added = show(added)
+	}
+	if updated != nil {
+		d.Updated = show(updated)
 	}
 	if from.lastConnection != to.lastConnection {
 		d.LastConnection = &to.lastConnection

@@ -25,8 +25,11 @@ type world struct {
 	opened int
 }
 
-func newWorld() *world {
+func newWorld() *world { return newTunedWorld(defaultTuning) }
+
+func newTunedWorld(tuning tuning) *world {
 	w := &world{Registry: New(Config{})}
+	w.tuning = tuning
 	w.SetApplication(testOrganization(0), testApplication(0), Gate{State: api.ApplicationActive}, 0)
 	return w
 }
@@ -465,7 +468,7 @@ func TestChangeMarksOnlyWhatItCanShow(t *testing.T) {
 func TestG1UnderConcurrency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := New(Config{})
-		r.margin = 4
+		r.tuning = tuning{margin: 4, blockBits: 3, few: 10}
 		for app := range 2 {
 			r.SetApplication(testOrganization(0), testApplication(app), Gate{State: api.ApplicationActive}, 0)
 		}

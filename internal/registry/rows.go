@@ -1,0 +1,246 @@
+package registry
+
+import (
+	"math/bits"
+	"slices"
+
+	"github.com/tidwall/btree"
+
+	"github.com/rollcallhq/rollcall/api"
+)
+
+// rows holds an application's rows: in list order, by session and by slot. It is guarded by the organization's lock.
+type rows struct {
+	order    *order
+	sessions directory
+	slots    slots
+}
+
+// order is a counted B-tree of rows in list order. A Copy of it (copy on write, a few hundred nanoseconds) is its taker's own, so
+// that long scans need no lock.
+type order = btree.BTreeG[place]
+
+// place is a row in the order, with its slot beside it, so that a walk can pass over rows without touching them.
+type place struct {
+	*entry
+	slot slot
+}
+
+func newOrder() *order {
+	return btree.NewBTreeGOptions(func(a, b place) bool { return a.before(b.entry) }, btree.Options{NoLocks: true})
+}
+
+func newRows(t tuning) rows {
+	return rows{order: newOrder(), slots: slots{bits: t.blockBits, indexFrom: t.indexFrom}}
+}
+
+func (r *rows) count() int { return r.order.Len() }
+
+// find returns the place of a session's row.
+func (r *rows) find(id api.SessionID) (place, bool) {
+	hash := hashOf(id)
+	for _, c := range r.sessions.find(hash) {
+		if c.hash() == hash {
+			if e := r.slots.at(c.slot()); e.session == id {
+				return place{e, c.slot()}, true
+			}
+		}
+	}
+	return place{}, false
+}
+
+func (r *rows) insert(e *entry) {
+	p := place{e, r.slots.put(e)}
+	r.order.Set(p)
+	r.sessions.add(newCandidate(hashOf(e.session), p.slot))
+}
+
+// replace puts another entry of the same session and time in the place of one.
+func (r *rows) replace(old place, e *entry) {
+	r.slots.set(old.slot, e)
+	r.order.Set(place{e, old.slot})
+}
+
+func (r *rows) remove(p place) {
+	r.order.Delete(p)
+	r.sessions.remove(newCandidate(hashOf(p.session), p.slot))
+	r.slots.clear(p.slot)
+	for range 4 { // more than a removal adds, so that a block that is being emptied is soon gone
+		if !r.slots.sparse() {
+			return
+		}
+		r.move(r.slots.last())
+	}
+}
+
+// move gives a row an earlier slot.
+func (r *rows) move(p place) {
+	hash := hashOf(p.session)
+	r.sessions.remove(newCandidate(hash, p.slot))
+	r.slots.clear(p.slot)
+	p.slot = r.slots.put(p.entry)
+	r.sessions.add(newCandidate(hash, p.slot))
+	r.order.Set(p)
+}
+
+// slot is a small number that names a row for as long as it is there, or is moved for the sake of a sparse table.
+type slot uint32
+
+// slots is a table of rows in blocks. The first free slot is taken first, and when more than half are free, rows are moved from the
+// last block to the first ones, so that blocks fall empty and their memory is returned.
+//
+// From indexFrom rows on there is an index, which is built a few rows at each change and then kept; below half of that it goes.
+type slots struct {
+	bits   uint // a block has up to 1<<bits slots
+	blocks []*block
+	live   int
+	free   int // slots without a row that lie before one with a row of the same block
+
+	indexFrom int
+	indexing  bool
+	indexEnd  slot // where building the index has come to: the rows before are in it
+}
+
+// block is a stretch of slots.
+type block struct {
+	rows []*entry // nil in a free slot; the last is not nil
+	free []uint64 // a bit a slot, set in the free ones
+	live int
+
+	index *postings // of the rows before indexEnd; nil for none
+}
+
+func (s *slots) at(at slot) *entry { return s.blocks[at>>s.bits].rows[at&(1<<s.bits-1)] }
+
+func (s *slots) set(at slot, e *entry) {
+	if old := s.at(at); !old.foundLike(e) {
+		s.unindex(at, old)
+		s.index(at, e)
+	}
+	s.blocks[at>>s.bits].rows[at&(1<<s.bits-1)] = e
+}
+
+func (s *slots) put(e *entry) slot {
+	i := slices.IndexFunc(s.blocks, func(b *block) bool { return b.live < 1<<s.bits })
+	if i < 0 {
+		i = len(s.blocks)
+		s.blocks = append(s.blocks, &block{})
+	}
+	at := slot(i)<<s.bits | slot(s.putIn(s.blocks[i], e))
+	s.live++
+	s.index(at, e)
+	if !s.indexing && s.live >= s.indexFrom {
+		s.indexing = true
+	}
+	s.buildIndex(indexStep)
+	return at
+}
+
+func (s *slots) putIn(b *block, e *entry) int {
+	b.live++
+	if b.live <= len(b.rows) {
+		s.free--
+		for i, word := range b.free {
+			if word != 0 {
+				at := 64*i + bits.TrailingZeros64(word)
+				b.free[i] &= word - 1
+				b.rows[at] = e
+				return at
+			}
+		}
+	}
+	if len(b.rows) == 64*len(b.free) {
+		b.free = append(b.free, 0)
+	}
+	b.rows = append(b.rows, e)
+	return len(b.rows) - 1
+}
+
+func (s *slots) clear(at slot) {
+	b, i := s.blocks[at>>s.bits], int(at&(1<<s.bits-1))
+	s.unindex(at, b.rows[i])
+	b.rows[i] = nil
+	b.free[i/64] |= 1 << (i % 64)
+	b.live--
+	s.live--
+	s.free++
+	for n := len(b.rows) - 1; n >= 0 && b.rows[n] == nil; n-- {
+		b.rows = b.rows[:n]
+		b.free[n/64] &^= 1 << (n % 64)
+		s.free--
+	}
+	if cap(b.rows) > 4*len(b.rows)+64 {
+		b.rows, b.free = slices.Clone(b.rows), slices.Clone(b.free[:(len(b.rows)+63)/64])
+	}
+	if b.live == 0 {
+		b.index = nil
+	}
+	s.buildIndex(indexStep)
+	for n := len(s.blocks); n > 0 && s.blocks[n-1].live == 0; n-- {
+		s.blocks[n-1] = nil
+		s.blocks = s.blocks[:n-1]
+	}
+}
+
+// indexStep is how many rows a change adds to an index that is being built: its building is over when a seventh more rows are
+// there, and delays none of them for long.
+const indexStep = 8
+
+// indexed tells whether all rows are in the index.
+func (s *slots) indexed() bool {
+	n := len(s.blocks)
+	return s.indexing && (n == 0 || s.indexEnd >= slot(n-1)<<s.bits+slot(len(s.blocks[n-1].rows)))
+}
+
+// buildIndex adds up to n more rows to the index, or drops it when the rows have become few.
+func (s *slots) buildIndex(n int) {
+	if s.indexing && s.live < s.indexFrom/2 {
+		s.indexing, s.indexEnd = false, 0
+		for _, b := range s.blocks {
+			b.index = nil
+		}
+	}
+	for ; n > 0 && s.indexing && !s.indexed(); n-- {
+		at := s.indexEnd
+		b, i := s.blocks[at>>s.bits], int(at&(1<<s.bits-1))
+		if i >= len(b.rows) {
+			s.indexEnd = (at>>s.bits + 1) << s.bits
+			continue
+		}
+		s.indexEnd++
+		if e := b.rows[i]; e != nil {
+			s.index(at, e)
+		}
+	}
+}
+
+// index adds a row to the index, as far as that has been built.
+func (s *slots) index(at slot, e *entry) {
+	if at >= s.indexEnd {
+		return
+	}
+	b := s.blocks[at>>s.bits]
+	if b.index == nil {
+		b.index = newPostings(s.bits)
+	}
+	var room [192]gram
+	b.index.add(appendGrams(room[:0], e), int(at&(1<<s.bits-1)))
+}
+
+func (s *slots) unindex(at slot, e *entry) {
+	if at < s.indexEnd {
+		var room [192]gram
+		s.blocks[at>>s.bits].index.remove(appendGrams(room[:0], e), int(at&(1<<s.bits-1)))
+	}
+}
+
+// sparse tells whether moving the last row makes the table smaller soon.
+func (s *slots) sparse() bool { return s.free > s.live+1<<s.bits }
+
+// last returns the row in the last slot.
+func (s *slots) last() place {
+	n := len(s.blocks) - 1
+	b := s.blocks[n]
+	i := len(b.rows) - 1
+	return place{b.rows[i], slot(n)<<s.bits | slot(i)}
+}

@@ -1,0 +1,180 @@
+package registry
+
+import (
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/rollcallhq/rollcall/api"
+)
+
+// check holds the three ways to a row to each other, and the table to the room that its rows may take.
+func (r *rows) check(t fataler) {
+	t.Helper()
+	seen := map[slot]bool{}
+	r.order.Scan(func(p place) bool {
+		if got, ok := r.find(p.session); !ok || got != p || r.slots.at(p.slot) != p.entry || seen[p.slot] {
+			t.Fatalf("the order has %v in slot %d; by its session it is %v, in slot %d", p.entry, p.slot, got.entry, got.slot)
+		}
+		seen[p.slot] = true
+		return true
+	})
+	n, room := r.count(), 0
+	for _, b := range r.slots.blocks {
+		room += len(b.rows)
+	}
+	if r.slots.live != n || r.sessions.count != n || room != n+r.slots.free {
+		t.Fatalf("%d rows: %d in slots, %d in the directory, %d slots with %d free", n, r.slots.live, r.sessions.count, room, r.slots.free)
+	}
+	if r.slots.free > n+1<<r.slots.bits {
+		t.Fatalf("%d rows leave %d slots free", n, r.slots.free)
+	}
+	if r.slots.indexing {
+		r.checkIndex(t)
+	}
+	if b := len(r.sessions.buckets); b > max(1, n/bucketMin+1) || n > bucketMax*b {
+		t.Fatalf("%d rows in %d buckets", n, b)
+	}
+}
+
+// checkIndex holds the index to one that is made of the rows there are.
+func (r *rows) checkIndex(t fataler) {
+	t.Helper()
+	for i, b := range r.slots.blocks {
+		want := map[gram]map[int]bool{}
+		for j, e := range b.rows {
+			if e == nil || slot(i)<<r.slots.bits+slot(j) >= r.slots.indexEnd {
+				continue
+			}
+			for _, g := range appendGrams(nil, e) {
+				if want[g] == nil {
+					want[g] = map[int]bool{}
+				}
+				want[g][j] = true
+			}
+		}
+		if b.index == nil && len(want) == 0 {
+			continue
+		}
+		n := len(b.index.of)
+		for _, p := range b.index.bytes {
+			if p != nil {
+				n++
+			}
+		}
+		if n != len(want) {
+			t.Fatalf("block %d: %d grams, of %d", i, n, len(want))
+		}
+		for g, in := range want {
+			p := b.index.get(g)
+			if p == nil || p.count() != len(in) {
+				t.Fatalf("block %d, gram %x: %v, want %v", i, g, p, in)
+			}
+			for j := range in {
+				if !p.has(uint16(j)) {
+					t.Fatalf("block %d, gram %x: %v, want %v", i, g, p, in)
+				}
+			}
+		}
+	}
+}
+
+func TestRowsAreFoundEveryWay(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		draw := func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "") }
+		r := newRows(tuning{blockBits: uint(draw(6)), indexFrom: draw(40)})
+		var there []*entry
+		opened := 0
+		for range draw(40) {
+			if draw(2) == 0 {
+				for range draw(30) {
+					opened++
+					e := testEntry(t, opened, "")
+					r.insert(e)
+					there = append(there, e)
+				}
+			}
+			for range draw(1 + len(there)) {
+				i := draw(len(there))
+				p, ok := r.find(there[i].session)
+				if !ok || p.entry != there[i] {
+					t.Fatalf("session %v is %v", there[i].session, p.entry)
+				}
+				if draw(4) == 0 {
+					there[i] = testEntry(t, int(there[i].created), "other")
+					r.replace(p, there[i])
+				} else {
+					r.remove(p)
+					there = slices.Delete(there, i, i+1)
+				}
+			}
+			if _, ok := r.find(testSession(opened + 1)); ok || r.count() != len(there) {
+				t.Fatalf("%d rows, of %d", r.count(), len(there))
+			}
+			r.check(t)
+		}
+	})
+}
+
+func testEntry(t fataler, i int, license string) *entry {
+	t.Helper()
+	session := testSession(i)
+	e, err := newEntry(&Row{Session: session, ServerID: api.NewServerID("a", session), CreatedAt: api.Millis(i), License: license}, 0)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return e
+}
+
+// A node's name that is the beginning of another's does not make its server ids come before the other's.
+func TestOrderIsThatOfServerIDs(t *testing.T) {
+	for _, pair := range [][2]string{{"srv-1", "srv-10"}, {"a", "a:b"}, {"a", "b"}, {"a", "a"}, {"é", "e"}} {
+		var of [2]*entry
+		for i, node := range pair {
+			session := testSession(i)
+			of[i], _ = newEntry(&Row{Session: session, ServerID: api.NewServerID(node, session)}, 0)
+		}
+		if got, want := of[0].before(of[1]), of[0].serverID() > of[1].serverID(); got != want || of[1].before(of[0]) == want {
+			t.Errorf("%q: before: %v, want %v", pair, got, want)
+		}
+	}
+}
+
+func TestTooLongIsRefused(t *testing.T) {
+	w := newWorld()
+	row := w.row(1)
+	row.Login = strings.Repeat("x", 1<<16)
+	if err := w.Insert(row, Unlimited); !errors.Is(err, ErrTooLong) {
+		t.Error(err)
+	}
+	w.open(1)
+	if err := w.Update(row, Unlimited); !errors.Is(err, ErrTooLong) {
+		t.Error(err)
+	}
+	row.Login = row.Login[1<<10:]
+	if err := w.Update(row, Unlimited); err != nil {
+		t.Error(err)
+	}
+	if got, _ := w.Get(row.Application, row.Session); got.Login != row.Login || w.Stats().Sessions != 1 {
+		t.Errorf("%d bytes of login", len(got.Login))
+	}
+}
+
+// What leaves gives its memory back, whoever is left.
+func TestMassDisconnectReturnsMemory(t *testing.T) {
+	const rows, stay = 25_000, 250
+	before := heap()
+	w := benchWorld(rows)
+	full := heap() - before
+	for _, i := range rand.New(rand.NewPCG(1, 1)).Perm(rows)[stay:] {
+		w.Remove(testApplication(0), w.row(i+1).ServerID)
+	}
+	w.applications[testApplication(0)].rows.check(t)
+	if left := heap() - before; left > full/20 {
+		t.Errorf("%d rows took %d bytes, %d of them take %d", rows, full, stay, left)
+	}
+}
