@@ -68,6 +68,7 @@ type Server struct {
 	unlock      func()
 	db          store.DB
 	incarnation int64
+	rows        *registry.Registry
 	recorder    *store.Recorder
 	tenants     *tenant.Directory
 	gateway     *gateway.Gateway
@@ -192,15 +193,15 @@ func (s *Server) claim(ctx context.Context) (err error) {
 
 // assemble builds the parts; nothing runs yet.
 func (s *Server) assemble() {
-	rows := registry.New(registry.Config{})
+	s.rows = registry.New(registry.Config{})
 	s.recorder = store.NewRecorder(store.RecorderConfig{Records: s.db.Records(), Log: s.log, Metrics: s.metrics})
 	s.gateway = gateway.New(gateway.Config{
-		Node: s.cfg.Node, Incarnation: s.incarnation, Registry: rows, Tenants: s.tenants, Records: s.recorder,
+		Node: s.cfg.Node, Incarnation: s.incarnation, Registry: s.rows, Tenants: s.tenants, Records: s.recorder,
 		Log: s.log, Metrics: s.metrics, Limits: s.cfg.Gateway,
 	})
 	s.tenants.OnApplication(s.gateway.Apply)
 	s.manage = manage.New(manage.Config{
-		Registry: rows, Tenants: s.tenants, Records: s.recorder, Owner: owner{s.gateway, s.tenants},
+		Registry: s.rows, Tenants: s.tenants, Records: s.recorder, Owner: owner{s.gateway, s.tenants},
 		AdminToken: s.adminToken, Log: s.log, Metrics: s.metrics, Limits: s.cfg.Manage,
 	})
 }
@@ -258,6 +259,10 @@ func (s *Server) OpsAddr() string {
 
 // AdminToken returns the token of the admin routes.
 func (s *Server) AdminToken() string { return s.adminToken }
+
+// Rows returns the registry. It is for measurements, which fill it with rows that have neither socket nor record; nobody ends
+// those, and they are not in the history.
+func (s *Server) Rows() *registry.Registry { return s.rows }
 
 // release undoes open.
 func (s *Server) release() {

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/registry"
+)
+
+// churn changes the synthetic rows of a registry at a steady rate and takes the time of every change: what a change waits is how
+// long the registry stood still. Of ten changes four are sessions that come, four that go, and two that get another login.
+type churn struct {
+	rows   *registry.Registry
+	source synthetic
+	next   int   // of source, the next to come
+	live   []int // of source, those that are there
+	ids    map[int]registry.Row
+	rng    *rand.Rand
+
+	stop context.CancelFunc
+	done sync.WaitGroup
+
+	mu    sync.Mutex // of what follows
+	took  []time.Duration
+	since time.Time
+	late  time.Duration
+	err   error
+}
+
+// churnReport is what happened since the last report.
+type churnReport struct {
+	Changes   int       `json:"changes"`
+	PerSecond float64   `json:"perSecond"`
+	Took      quantiles `json:"changeMs"`
+	Late      float64   `json:"latestMs"` // how far behind its schedule the source fell
+	Err       string    `json:"error,omitempty"`
+}
+
+// churnTick is how often the changes that are due are made.
+const churnTick = time.Millisecond
+
+// newChurn changes a registry that holds the first n rows of the source.
+func newChurn(rows *registry.Registry, source synthetic, n int) *churn {
+	c := &churn{rows: rows, source: source, next: n, ids: map[int]registry.Row{}}
+	c.rng = rand.New(rand.NewPCG(syntheticSeed, 1)) //nolint:gosec // the same changes every time
+	c.live = make([]int, n)
+	for i := range c.live {
+		c.live[i] = i
+	}
+	return c
+}
+
+// start makes so many changes a second until halt.
+func (c *churn) start(ctx context.Context, perSecond int) {
+	ctx, c.stop = context.WithCancel(ctx)
+	c.since = time.Now()
+	c.done.Go(func() { c.run(ctx, perSecond) })
+}
+
+// halt returns when the last change is made. Without a start it does nothing.
+func (c *churn) halt() {
+	if c.stop != nil {
+		c.stop()
+		c.done.Wait()
+		c.stop = nil
+	}
+}
+
+func (c *churn) run(ctx context.Context, perSecond int) {
+	tick := time.NewTicker(churnTick)
+	defer tick.Stop()
+	began, made := time.Now(), 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for due := int(time.Since(began).Seconds() * float64(perSecond)); made < due && ctx.Err() == nil; made++ {
+			scheduled := began.Add(time.Duration(float64(made) / float64(perSecond) * float64(time.Second)))
+			c.change(scheduled)
+		}
+	}
+}
+
+// change makes one change and notes how long it took.
+func (c *churn) change(scheduled time.Time) {
+	do := c.pick()
+	start := time.Now()
+	err := do()
+	took, late := time.Since(start), start.Sub(scheduled)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.took = append(c.took, took)
+	c.late = max(c.late, late)
+	if err != nil && c.err == nil {
+		c.err = err
+	}
+}
+
+// pick prepares a change, so that the time taken is the registry's alone.
+func (c *churn) pick() func() error {
+	kind := c.rng.IntN(10)
+	if kind < 4 || len(c.live) == 0 {
+		row := c.source.rowAt(c.next, api.MillisOf(time.Now()))
+		c.live = append(c.live, c.next)
+		c.ids[c.next] = row
+		c.next++
+		return func() error { return c.rows.Insert(row, registry.Unlimited) }
+	}
+	at := c.rng.IntN(len(c.live))
+	n := c.live[at]
+	row, ok := c.ids[n]
+	if !ok {
+		row = c.source.row(n)
+	}
+	if kind < 8 {
+		c.live[at] = c.live[len(c.live)-1]
+		c.live = c.live[:len(c.live)-1]
+		delete(c.ids, n)
+		return func() error {
+			if _, ok := c.rows.Remove(row.Application, row.ServerID); !ok {
+				return registry.ErrGone
+			}
+			return nil
+		}
+	}
+	row.Login = c.source.row(c.rng.IntN(c.next)).Login
+	c.ids[n] = row
+	return func() error { return c.rows.Update(row, registry.Unlimited) }
+}
+
+// report returns what happened since the last one.
+func (c *churn) report() churnReport {
+	now := time.Now()
+	c.mu.Lock()
+	took, late, seconds := c.took, c.late, now.Sub(c.since).Seconds()
+	c.took, c.late, c.since = nil, 0, now
+	err := c.err
+	c.mu.Unlock()
+	r := churnReport{Changes: len(took), PerSecond: float64(len(took)) / seconds, Took: quantilesOf(took), Late: millis(late)}
+	if err != nil {
+		r.Err = err.Error()
+	}
+	return r
+}
