@@ -37,6 +37,8 @@ type benchCmd struct {
 	Settle      string   `default:"5s" help:"Wait before memory is read."`
 	Output      string   `short:"o" enum:"table,json" default:"json" help:"How to print the result: ${enum}."`
 
+	sizesFlags
+
 	URL         string `placeholder:"URL" help:"Measure this server instead of starting one; takes --key and --application."`
 	Key         string `placeholder:"rck_…" help:"API key with all session scopes, with --url."`
 	Application string `short:"a" placeholder:"ID" help:"Application to use, with --url. Its sessions are all revoked."`
@@ -53,6 +55,9 @@ func (c benchCmd) Validate() error {
 	if c.Sessions < 1 || c.Rounds < 1 || c.Requests < 1 || c.Concurrency < 1 {
 		return errors.New("--sessions, --rounds, --requests and --concurrency must be at least 1")
 	}
+	if err := c.sizesFlags.validate(c); err != nil {
+		return err
+	}
 	if d, err := time.ParseDuration(c.Settle); err != nil || d < 0 {
 		return errors.New("--settle must be a duration such as 5s")
 	}
@@ -67,7 +72,7 @@ type benchResult struct {
 	Time       string            `json:"time"`
 	System     string            `json:"system"`
 	CPUs       int               `json:"cpus"`
-	Sessions   int               `json:"sessions"`
+	Sessions   int               `json:"sessions,omitempty"` // with sockets
 	Connect    *connectResult    `json:"connect,omitempty"`
 	Idle       *idleResult       `json:"idle,omitempty"`
 	List       *latencyResult    `json:"list,omitempty"`
@@ -75,6 +80,7 @@ type benchResult struct {
 	Watch      *watchResult      `json:"watch,omitempty"`
 	Disconnect *disconnectResult `json:"disconnect,omitempty"`
 	Revoke     *revokeResult     `json:"revoke,omitempty"`
+	Sizes      []*sizeResult     `json:"sizes,omitempty"` // of --rows, in its order
 }
 
 // connectResult is a storm of clients; the latency is from dialling to welcome, queueing behind each other included.
@@ -142,9 +148,21 @@ func (c benchCmd) Run(ctx context.Context, io *stdio) error {
 	if isTerminal(io.err) {
 		b.progress = func(format string, args ...any) { fmt.Fprintf(io.err, format+"\n", args...) }
 	}
-	result, err := b.run(ctx, io)
+	do := b.run
+	switch {
+	case c.From != "":
+		return c.redraw()
+	case len(c.Rows) > 0:
+		do = b.sizes
+	}
+	result, err := do(ctx, io)
 	if err != nil {
 		return unlessDone(ctx, err)
+	}
+	if c.Charts != "" {
+		if err := drawCharts(c.Charts, result); err != nil {
+			return err
+		}
 	}
 	if c.Output == "json" {
 		return printJSON(io.out, result)
@@ -175,29 +193,41 @@ func (b *bench) run(ctx context.Context, io *stdio) (*benchResult, error) {
 	b.target = benchTarget{URL: b.cmd.URL, Key: b.cmd.Key, Application: b.cmd.Application, Secret: b.cmd.Secret}
 	if b.target.URL == "" {
 		b.progress("starting a server")
-		target, stop, err := startBenchServer(ctx, io.err)
+		srv, err := startBenchServer(ctx, 0, io.err)
 		if err != nil {
 			return nil, err
 		}
-		defer stop()
-		b.target = target
+		defer srv.stop()
+		b.target = srv.target
 	}
-	var err error
-	if b.dial, err = newDialer(b.target.URL); err != nil {
+	if err := b.reach(ctx); err != nil {
 		return nil, err
+	}
+	r := newBenchResult()
+	r.Sessions = b.cmd.Sessions
+	return r, b.measure(ctx, io, r)
+}
+
+func newBenchResult() *benchResult {
+	return &benchResult{
+		Time: time.Now().UTC().Format(time.RFC3339), System: runtime.GOOS + "/" + runtime.GOARCH + " " + runtime.Version(),
+		CPUs: runtime.NumCPU(),
+	}
+}
+
+// reach prepares to call the target.
+func (b *bench) reach(ctx context.Context) (err error) {
+	if b.dial, err = newDialer(b.target.URL); err != nil {
+		return err
 	}
 	if b.m, err = client.NewManage(client.ManageConfig{URL: b.target.URL, Key: b.target.Key}); err != nil {
-		return nil, usageError{err}
+		return usageError{err}
 	}
 	if b.app, err = (applicationFlag{b.target.Application}).id(ctx, b.m); err != nil {
-		return nil, err
+		return err
 	}
 	b.target.Application = b.app.String()
-	r := &benchResult{
-		Time: time.Now().UTC().Format(time.RFC3339), System: runtime.GOOS + "/" + runtime.GOARCH + " " + runtime.Version(),
-		CPUs: runtime.NumCPU(), Sessions: b.cmd.Sessions,
-	}
-	return r, b.measure(ctx, io, r)
+	return nil
 }
 
 func (b *bench) measure(ctx context.Context, io *stdio, r *benchResult) error {
@@ -266,6 +296,9 @@ func (r *benchResult) table() *table {
 	if v := r.Revoke; v != nil {
 		t.add("revoke all", "", "", ms(v.LastMs), "").
 			set(4, fmt.Sprintf("%d ended, %d told, answered in %s", v.Count, v.Events, ms(v.AnswerMs)))
+	}
+	for _, size := range r.Sizes {
+		size.table(row)
 	}
 	return t
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,9 +17,6 @@ import (
 	"time"
 
 	"github.com/rollcallhq/rollcall/api"
-	"github.com/rollcallhq/rollcall/internal/gateway"
-	"github.com/rollcallhq/rollcall/internal/manage"
-	"github.com/rollcallhq/rollcall/internal/server"
 )
 
 // The benchmark runs its server and its clients in processes of their own: memory is the server's alone, and each process has its
@@ -74,7 +70,7 @@ func (c *child) stop() {
 }
 
 const benchBootstrap = `organizations:
-  - id: 11111111-1111-4111-8111-111111111111
+  - id: %s
     name: Bench
     plan: {name: Bench, liveSessionsOverview: true, historyRetention: 24h}
     applications:
@@ -83,66 +79,53 @@ const benchBootstrap = `organizations:
       - {name: Bench, key: rck_%s_%s, applications: all, scopes: [sessions:read, sessions:disconnect, sessions:create, applications:read]}
 `
 
-// startBenchServer starts a server process on loopback with a directory of its own.
-func startBenchServer(ctx context.Context, stderr io.Writer) (benchTarget, func(), error) {
-	dir, err := os.MkdirTemp("", "rollcall-bench-")
-	if err != nil {
-		return benchTarget{}, nil, err
-	}
-	remove := func() { _ = os.RemoveAll(dir) } // it is the system's temporary directory
-	id, key, signing := secret(16), secret(48), secret(40)
-	file := filepath.Join(dir, "bootstrap.yaml")
-	doc := fmt.Sprintf(benchBootstrap, demoApplication, demoNumber, secret(16), signing, id, key)
-	if err := os.WriteFile(file, []byte(doc), 0o600); err != nil {
-		remove()
-		return benchTarget{}, nil, err
-	}
-	c, err := startChild(ctx, stderr, "bench-server", dir)
-	if err != nil {
-		remove()
-		return benchTarget{}, nil, err
-	}
-	stop := func() {
-		c.stop()
-		remove()
-	}
-	target := benchTarget{Key: "rck_" + id + "_" + key, Application: demoApplication, Secret: signing}
-	if err := c.lines.Decode(&target); err != nil {
-		stop()
-		return benchTarget{}, nil, fmt.Errorf("the server did not start: %w", err)
-	}
-	return target, stop, nil
+// benchOrganization is the organization of benchBootstrap.
+const benchOrganization = "11111111-1111-4111-8111-111111111111"
+
+// benchServer is a server process on loopback with a directory of its own.
+type benchServer struct {
+	*child
+	dir    string
+	target benchTarget
+	heap   int64 // bytes of its synthetic rows
 }
 
-type benchServerCmd struct{}
-
-// Run serves until its input ends. Limits that protect a server from one client are lifted: here one client is the whole load.
-func (benchServerCmd) Run(ctx context.Context, io *stdio) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	in := bufio.NewReader(io.in)
-	var dir string
-	if err := json.NewDecoder(in).Decode(&dir); err != nil {
-		return err
-	}
-	srv, err := server.New(ctx, server.Config{
-		Listen: "127.0.0.1:0", Data: dir, Node: "bench", Bootstrap: filepath.Join(dir, "bootstrap.yaml"), Drain: 5 * time.Second,
-		Gateway: gateway.Limits{}, Manage: manage.Limits{RequestsPerSecond: 1e6, RequestBurst: 1e6},
-		Log: slog.New(slog.NewTextHandler(io.err, &slog.HandlerOptions{Level: slog.LevelWarn})),
-	})
+// startBenchServer starts a server that holds so many synthetic rows.
+func startBenchServer(ctx context.Context, rows int, stderr io.Writer) (*benchServer, error) {
+	dir, err := os.MkdirTemp("", "rollcall-bench-")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := json.NewEncoder(io.out).Encode(map[string]any{"url": "http://" + srv.Addr(), "pid": os.Getpid()}); err != nil {
-		return err
+	s := &benchServer{dir: dir}
+	id, key, signing := secret(16), secret(48), secret(40)
+	file := filepath.Join(dir, "bootstrap.yaml")
+	doc := fmt.Sprintf(benchBootstrap, benchOrganization, demoApplication, demoNumber, secret(16), signing, id, key)
+	if err := os.WriteFile(file, []byte(doc), 0o600); err != nil {
+		s.stop()
+		return nil, err
 	}
-	var input sync.WaitGroup
-	defer input.Wait()
-	input.Go(func() {
-		untilEOF(in)
-		cancel()
-	})
-	return srv.Run(ctx)
+	if s.child, err = startChild(ctx, stderr, "bench-server", serverOrder{Dir: dir, Rows: rows}); err != nil {
+		s.stop()
+		return nil, err
+	}
+	var ready serverReady
+	if err := s.lines.Decode(&ready); err != nil {
+		s.stop()
+		return nil, fmt.Errorf("the server did not start: %w", err)
+	}
+	s.heap = ready.Heap
+	s.target = benchTarget{
+		URL: ready.URL, PID: ready.PID, Key: "rck_" + id + "_" + key, Application: demoApplication, Secret: signing,
+	}
+	return s, nil
+}
+
+// stop ends the process and removes its directory.
+func (s *benchServer) stop() {
+	if s.child != nil {
+		s.child.stop()
+	}
+	_ = os.RemoveAll(s.dir) // it is in the system's temporary directory
 }
 
 func untilEOF(r io.Reader) { _, _ = io.Copy(io.Discard, r) } // any end is the end

@@ -48,43 +48,59 @@ func newDialer(base string) (*dialer, error) {
 }
 
 // open connects, says hello and returns the welcome. The token must not be larger than a frame.
-func (d *dialer) open(ctx context.Context, hello []byte) (*wire, api.Welcome, error) {
-	var welcome api.Welcome
+func (d *dialer) open(ctx context.Context, hello []byte) (w *wire, welcome api.Welcome, err error) {
+	w, err = d.dial(ctx, api.ConnectPath, "", ws.Dialer{Protocols: []string{api.Subprotocol}}, func(w *wire) error {
+		err := w.text(hello)
+		if err == nil {
+			welcome, err = w.welcome()
+		}
+		return err
+	})
+	return w, welcome, err
+}
+
+// dial connects, upgrades and begins, all within wireTimeout.
+func (d *dialer) dial(ctx context.Context, path, query string, up ws.Dialer, begin func(*wire) error) (*wire, error) {
 	nd := net.Dialer{Timeout: wireTimeout}
 	if host, err := netip.ParseAddr(d.target.Hostname()); err == nil && host.Is4() && host.IsLoopback() && severalLoopbacks {
 		nd.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+d.next.Add(1)%sourceAddresses))}
 	}
 	conn, err := nd.DialContext(ctx, "tcp", d.target.Host)
 	if err != nil {
-		return nil, welcome, err
+		return nil, err
 	}
 	_ = conn.SetDeadline(time.Now().Add(wireTimeout)) // a TCP connection takes deadlines
-	w, err := upgrade(conn, d.target)
+	target := *d.target
+	target.Path, target.RawQuery = path, query
+	w, err := upgrade(conn, &target, up)
 	if err == nil {
-		err = w.text(hello)
-	}
-	if err == nil {
-		welcome, err = w.welcome()
+		err = begin(w)
 	}
 	if err != nil {
 		_ = conn.Close() // it failed already
-		return nil, welcome, err
+		return nil, err
 	}
 	_ = conn.SetDeadline(time.Time{}) // as above
-	return w, welcome, nil
+	return w, nil
 }
 
 // upgrade does the opening handshake (RFC 6455, section 4.1). What the server may have sent after it is kept.
-func upgrade(conn net.Conn, u *url.URL) (*wire, error) {
-	target := *u
-	target.Path = api.ConnectPath
-	br, _, err := ws.Dialer{Protocols: []string{api.Subprotocol}, ReadBufferSize: 1024, WriteBufferSize: 512}.Upgrade(conn, &target)
+func upgrade(conn net.Conn, target *url.URL, up ws.Dialer) (*wire, error) {
+	up.ReadBufferSize, up.WriteBufferSize = 1024, 512
+	var refusal []byte // the beginning of the answer
+	up.OnStatusError = func(_ int, _ []byte, resp io.Reader) {
+		refusal, _ = io.ReadAll(io.LimitReader(resp, wireBuffer)) // as far as it comes
+	}
+	br, _, err := up.Upgrade(conn, target)
+	if err != nil && refusal != nil {
+		return nil, fmt.Errorf("%w: %s", err, refusal)
+	}
 	if err != nil {
 		return nil, err
 	}
-	w := &wire{conn: conn, buf: make([]byte, wireBuffer)}
+	w := &wire{conn: conn, buf: make([]byte, max(wireBuffer, up.ReadBufferSize))}
 	if br != nil {
-		w.w, err = io.ReadFull(br, w.buf[:min(br.Buffered(), wireBuffer)])
+		w.w, err = io.ReadFull(br, w.buf[:br.Buffered()])
 		ws.PutReader(br)
 	}
 	return w, err

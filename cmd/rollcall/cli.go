@@ -37,8 +37,9 @@ type cli struct {
 	Bench    benchCmd    `cmd:"" help:"Measure the whole system over real sockets."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 
-	BenchServer benchServerCmd `cmd:"" hidden:""`
-	BenchClient benchClientCmd `cmd:"" hidden:""`
+	BenchServer   benchServerCmd   `cmd:"" hidden:""`
+	BenchClient   benchClientCmd   `cmd:"" hidden:""`
+	BenchWatchers benchWatchersCmd `cmd:"" hidden:""`
 }
 
 // stdio is where a command reads and writes.

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/gateway"
+	"github.com/rollcallhq/rollcall/internal/manage"
+	"github.com/rollcallhq/rollcall/internal/server"
+)
+
+// serverOrder tells a server process how to start.
+type serverOrder struct {
+	Dir  string `json:"dir"`
+	Rows int    `json:"rows"` // synthetic ones
+}
+
+// serverReady is its answer.
+type serverReady struct {
+	URL  string `json:"url"`
+	PID  int    `json:"pid"`
+	Heap int64  `json:"heapBytes"` // what the synthetic rows take
+}
+
+// churnOrder changes how the server's synthetic rows change. Each is answered with a churnReport of the time since the last one.
+type churnOrder struct {
+	PerSecond int  `json:"perSecond"` // 0 = as it is
+	Halt      bool `json:"halt"`
+}
+
+type benchServerCmd struct{}
+
+// Run serves until its input ends. Limits that protect a server from one client are lifted: here one client is the whole load.
+func (benchServerCmd) Run(ctx context.Context, io *stdio) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	in, out := json.NewDecoder(io.in), json.NewEncoder(io.out)
+	var order serverOrder
+	if err := in.Decode(&order); err != nil {
+		return err
+	}
+	srv, err := server.New(ctx, server.Config{
+		Listen: "127.0.0.1:0", Data: order.Dir, Node: "bench", Bootstrap: filepath.Join(order.Dir, "bootstrap.yaml"),
+		Drain: 5 * time.Second, Gateway: gateway.Limits{}, Manage: manage.Limits{RequestsPerSecond: 1e6, RequestBurst: 1e6},
+		Log: slog.New(slog.NewTextHandler(io.err, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	})
+	if err != nil {
+		return err
+	}
+	source := newSynthetic(api.MustID[api.Organization](benchOrganization), api.MustID[api.Application](demoApplication), order.Rows,
+		api.MillisOf(time.Now()))
+	before := heapInUse()
+	if err := source.fill(srv.Rows(), order.Rows); err != nil {
+		return err
+	}
+	ready := serverReady{URL: "http://" + srv.Addr(), PID: os.Getpid(), Heap: heapInUse() - before}
+	if err := out.Encode(ready); err != nil {
+		return err
+	}
+	var input sync.WaitGroup
+	defer input.Wait()
+	input.Go(func() {
+		defer cancel()
+		c := newChurn(srv.Rows(), source, order.Rows)
+		defer c.halt()
+		if err := c.obey(ctx, in, out); err != nil {
+			fmt.Fprintln(io.err, "rollcall: the benchmark's server:", err)
+		}
+	})
+	return srv.Run(ctx)
+}
+
+// obey follows orders until there are no more.
+func (c *churn) obey(ctx context.Context, in *json.Decoder, out *json.Encoder) error {
+	for {
+		var order churnOrder
+		if err := in.Decode(&order); err == io.EOF { //nolint:errorlint // Decode returns it as it is
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if order.Halt {
+			c.halt()
+		}
+		report := c.report()
+		if order.PerSecond > 0 {
+			c.halt()
+			c.start(ctx, order.PerSecond)
+		}
+		if err := out.Encode(report); err != nil {
+			return err
+		}
+	}
+}
+
+// heapInUse returns the live bytes of the heap.
+func heapInUse() int64 {
+	runtime.GC()
+	runtime.GC() // what the first one found unreachable is swept
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc) //nolint:gosec // no heap has 8 EiB
+}
