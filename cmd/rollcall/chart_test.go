@@ -1,0 +1,80 @@
+package main
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"flag"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+var updateGolden = flag.Bool("update", false, "write testdata/*.svg instead of comparing")
+
+// TestChart compares a chart with names to escape, names that would cover each other, and a line without points with the one that
+// was looked at.
+func TestChart(t *testing.T) {
+	c := chart{title: `Search & "totals" <1 %`, x: "sessions", y: "median, ms", lines: []chartLine{
+		{"Rollcall", []chartPoint{{1000, 0.05}, {10_000, 0.06}, {1_000_000, 0.2}}},
+		{"none", nil},
+		{"near", []chartPoint{{1000, 0.5}, {1_000_000, 0.21}}},
+		{"PostgreSQL", []chartPoint{{1000, 0.9}, {10_000, 9}, {1_000_000, 900}}},
+	}}
+	got := c.svg()
+	golden := filepath.Join("testdata", "chart.svg")
+	if *updateGolden {
+		if err := os.WriteFile(golden, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("the chart differs from %s; look at it and run with -update:\n%s", golden, got)
+	}
+}
+
+// TestChartIsAlwaysADocument: no numbers, and numbers that have no logarithm, must not end in NaN or broken XML.
+func TestChartIsAlwaysADocument(t *testing.T) {
+	for _, points := range [][]chartPoint{nil, {{1, 1}}, {{0, 1}}, {{1, 0}}, {{5, 5}, {5, 5}}, {{math.Inf(1), 1}}, {{math.NaN(), 1}}} {
+		doc := chart{title: "x", lines: []chartLine{{"a", points}}}.svg()
+		for dec := xml.NewDecoder(bytes.NewReader(doc)); ; {
+			if _, err := dec.Token(); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				t.Fatalf("%v: %v", points, err)
+			}
+		}
+		if bytes.Contains(doc, []byte("NaN")) || bytes.Contains(doc, []byte("Inf")) {
+			t.Errorf("%v: %s", points, doc)
+		}
+	}
+}
+
+func TestAxis(t *testing.T) {
+	for _, c := range []struct {
+		values []float64
+		want   axis
+	}{
+		{[]float64{1000, 1_000_000}, axis{3, 6}}, {[]float64{1001, 999_999}, axis{3, 6}}, {[]float64{0.04, 0.2}, axis{-2, 0}},
+		{[]float64{10}, axis{1, 2}}, {nil, axis{0, 1}},
+	} {
+		var points []chartPoint
+		for _, v := range c.values {
+			points = append(points, chartPoint{v, 1})
+		}
+		if got := axisOf([]chartLine{{"", points}}, func(p chartPoint) float64 { return p.x }); got != c.want {
+			t.Errorf("%v: %v, want %v", c.values, got, c.want)
+		}
+	}
+	for exponent, want := range map[int]string{-3: "0.001", -1: "0.1", 0: "1", 2: "100", 3: "1,000", 6: "1,000,000"} {
+		if got := tick(exponent); got != want {
+			t.Errorf("10^%d is %q, want %q", exponent, got, want)
+		}
+	}
+}
