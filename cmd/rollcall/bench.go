@@ -159,11 +159,6 @@ func (c benchCmd) Run(ctx context.Context, io *stdio) error {
 	if err != nil {
 		return unlessDone(ctx, err)
 	}
-	if c.Charts != "" {
-		if err := drawCharts(c.Charts, result); err != nil {
-			return err
-		}
-	}
 	if c.Output == "json" {
 		return printJSON(io.out, result)
 	}

@@ -54,30 +54,32 @@ var rivalSearched = map[api.Category]string{
 	api.CategoryLicense: "license", api.CategoryIP: "ip", api.CategoryClientID: "client_id",
 }
 
-// compare measures the same operations elsewhere. A system that cannot be had is named in the result, and on stderr.
-func (b *bench) compare(ctx context.Context, io *stdio, rows int, r *sizeResult, found map[string]int) error {
-	for _, system := range []struct {
-		name string
-		open func(context.Context, synthetic, int) (*rival, func(), error)
-	}{{systemSQLite, openSQLiteRival}, {systemPostgres, openPostgresRival}} {
-		b.progress("filling %s with %d sessions", system.name, rows)
-		source := newSynthetic(api.MustID[api.Organization](benchOrganization), b.app, rows, api.MillisOf(time.Now()))
-		rival, closeRival, err := system.open(ctx, source, rows)
-		if errors.Is(err, errNotHere) {
-			r.Missing = append(r.Missing, fmt.Sprintf("%s: %v", system.name, err))
-			fmt.Fprintf(io.err, "rollcall: %s is not compared: %v\n", system.name, err)
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", system.name, err)
-		}
-		err = b.operations(ctx, rows, r, system.name, rival.view, found)
-		closeRival()
-		if err != nil {
-			return err
-		}
+// opener fills a rival; errNotHere when there is none.
+type opener func(ctx context.Context, source synthetic, rows int) (r *rival, end func(), err error)
+
+// compare measures the same operations elsewhere.
+func (b *bench) compare(ctx context.Context, io *stdio, r *sizeResult, found map[string]int) error {
+	if err := b.compareWith(ctx, io, systemSQLite, openSQLiteRival, r, found); err != nil {
+		return err
 	}
-	return nil
+	return b.compareWith(ctx, io, systemPostgres, openPostgresRival, r, found)
+}
+
+// compareWith measures one system. One that cannot be had is named in the result, and on stderr.
+func (b *bench) compareWith(ctx context.Context, io *stdio, name string, open opener, r *sizeResult, found map[string]int) error {
+	b.progress("filling %s with %d sessions", name, r.Rows)
+	source := newSynthetic(api.MustID[api.Organization](benchOrganization), b.app, r.Rows, api.MillisOf(time.Now()))
+	rival, end, err := open(ctx, source, r.Rows)
+	if errors.Is(err, errNotHere) {
+		r.Missing = append(r.Missing, fmt.Sprintf("%s: %v", name, err))
+		fmt.Fprintf(io.err, "rollcall: %s is not compared: %v\n", name, err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	defer end()
+	return b.operations(ctx, r, name, rival.view, found)
 }
 
 // errNotHere is a system that is not installed.

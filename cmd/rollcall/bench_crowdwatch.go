@@ -6,11 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"reflect"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/rollcallhq/rollcall/api"
@@ -28,8 +24,10 @@ type crowdWatchResult struct {
 	Burst churnReport `json:"burst"`
 	Load  churnReport `json:"load"`
 	// Cores are of the server's process, which makes the changes as well: AloneCores is what that costs with nobody watching.
+	// WaitedCores is what it was ready to use besides and did not get: where that is much, Cores and messages are too low.
 	AloneCores        float64 `json:"aloneCores"`
 	Cores             float64 `json:"cores"`
+	WaitedCores       float64 `json:"waitedCores"`
 	MessagesPerSecond float64 `json:"messagesPerSecond"`
 	BytesPerSecond    float64 `json:"bytesPerSecond"`
 	RSS               int64   `json:"rssBytes"`
@@ -85,7 +83,7 @@ func (b *bench) crowdWatch(ctx context.Context, io *stdio, srv *benchServer, row
 		return nil, err
 	}
 	var err error
-	if r.AloneCores, err = meter.cores(); err != nil {
+	if r.AloneCores, _, err = meter.cores(); err != nil {
 		return nil, err
 	}
 	if r.Alone, err = srv.churn(churnOrder{}); err != nil {
@@ -130,7 +128,7 @@ func (b *bench) watchWindow(ctx context.Context, srv *benchServer, kid *child, r
 		return err
 	}
 	seconds := time.Since(meter.start).Seconds()
-	if r.Cores, err = meter.cores(); err != nil {
+	if r.Cores, r.WaitedCores, err = meter.cores(); err != nil {
 		return err
 	}
 	after, err := kid.watched()
@@ -201,52 +199,4 @@ func (c *child) churn(order churnOrder) (r churnReport, err error) {
 		err = fmt.Errorf("a change was refused: %s", r.Err)
 	}
 	return r, err
-}
-
-// meter measures the processor time of the server.
-type meter struct {
-	pid   int
-	start time.Time
-	used  time.Duration
-	err   error
-}
-
-func (b *bench) startMeter() *meter {
-	m := &meter{pid: b.target.PID, start: time.Now()}
-	m.used, m.err = cpuTime(m.pid)
-	return m
-}
-
-// cores returns how many cores the server kept busy since the start; 0 when the system does not tell.
-func (m *meter) cores() (float64, error) {
-	used, err := cpuTime(m.pid)
-	return (used - m.used).Seconds() / time.Since(m.start).Seconds(), errors.Join(m.err, err)
-}
-
-// clockTick is the unit of processor times in /proc: USER_HZ, which is 100 on every architecture that Go runs on.
-const clockTick = 10 * time.Millisecond
-
-// cpuTime returns what a process has used, user and system (proc_pid_stat(5)).
-func cpuTime(pid int) (time.Duration, error) {
-	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-	if os.IsNotExist(err) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	_, rest, _ := strings.Cut(string(data), ") ") // the name may have spaces
-	fields := strings.Fields(rest)
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
-	}
-	var ticks time.Duration
-	for _, f := range fields[11:13] {
-		n, err := strconv.ParseInt(f, 10, 64)
-		if err != nil {
-			return 0, err
-		}
-		ticks += time.Duration(n)
-	}
-	return ticks * clockTick, nil
 }

@@ -59,15 +59,18 @@ func openPostgresRival(ctx context.Context, source synthetic, rows int) (*rival,
 	}, nil
 }
 
-// postgresBinaries returns the directory of the newest installed server, "" when there is none.
-func postgresBinaries() string {
+// installedPostgres is where distributions put it.
+const installedPostgres = "/usr/lib/postgresql/*/bin"
+
+// postgresBinaries returns the directory of the server in PATH, else of the newest that matches, "" when there is none.
+func postgresBinaries(pattern string) string {
 	var dirs []string
 	if path, err := exec.LookPath("initdb"); err == nil {
 		if real, err := filepath.EvalSymlinks(path); err == nil {
 			dirs = append(dirs, filepath.Dir(real))
 		}
 	}
-	installed, _ := filepath.Glob("/usr/lib/postgresql/*/bin") // the pattern is well-formed
+	installed, _ := filepath.Glob(pattern) // the pattern is well-formed
 	version := func(dir string) int {
 		n, _ := strconv.Atoi(filepath.Base(filepath.Dir(dir))) // 0 is the oldest
 		return n
@@ -104,8 +107,8 @@ func postgresCredential() (*syscall.Credential, error) {
 
 // prepare makes a data directory.
 func (p *postgres) prepare(ctx context.Context) (err error) {
-	if p.bin = postgresBinaries(); p.bin == "" {
-		return fmt.Errorf("%w: no initdb and postgres in PATH or /usr/lib/postgresql/*/bin", errNotHere)
+	if p.bin = postgresBinaries(installedPostgres); p.bin == "" {
+		return fmt.Errorf("%w: no initdb and postgres in PATH or %s", errNotHere, installedPostgres)
 	}
 	if p.credential, err = postgresCredential(); err != nil {
 		return err

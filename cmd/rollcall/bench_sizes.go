@@ -155,12 +155,24 @@ func (a ask) key() string { return string(a.category) + " " + a.search }
 // sizes measures every size, each on a server of its own.
 func (b *bench) sizes(ctx context.Context, io *stdio) (*benchResult, error) {
 	r := newBenchResult()
+	draw := func() error {
+		if b.cmd.Charts == "" {
+			return nil
+		}
+		return drawCharts(b.cmd.Charts, r)
+	}
+	if err := draw(); err != nil { // now rather than after an hour
+		return nil, err
+	}
 	for _, rows := range b.cmd.Rows {
 		size, err := b.size(ctx, io, rows)
 		if err != nil {
 			return nil, fmt.Errorf("%d rows: %w", rows, err)
 		}
 		r.Sizes = append(r.Sizes, size)
+		if err := draw(); err != nil {
+			return nil, err
+		}
 	}
 	return r, nil
 }
@@ -182,7 +194,7 @@ func (b *bench) size(ctx context.Context, io *stdio, rows int) (*sizeResult, err
 		Systems: map[string]map[string]*operation{},
 	}
 	found := map[string]int{} // matches of every needle, in which all systems must agree
-	if err := b.operations(ctx, rows, r, systemRollcall, b.liveView, found); err != nil {
+	if err := b.operations(ctx, r, systemRollcall, b.liveView, found); err != nil {
 		return nil, err
 	}
 	if b.cmd.wants(benchWatch) {
@@ -192,7 +204,7 @@ func (b *bench) size(ctx context.Context, io *stdio, rows int) (*sizeResult, err
 	}
 	srv.child.stop() // its memory is for the others
 	if b.cmd.Compare {
-		return r, b.compare(ctx, io, rows, r, found)
+		return r, b.compare(ctx, io, r, found)
 	}
 	return r, nil
 }
@@ -212,11 +224,11 @@ func (b *bench) liveView(ctx context.Context, a ask) (viewed, error) {
 }
 
 // operations measures a system. The first answers of each operation are not counted: they warm caches.
-func (b *bench) operations(ctx context.Context, rows int, r *sizeResult, system string,
+func (b *bench) operations(ctx context.Context, r *sizeResult, system string,
 	view func(context.Context, ask) (viewed, error), found map[string]int,
 ) error {
 	r.Systems[system] = map[string]*operation{}
-	names, sources := b.cmd.asks(rows)
+	names, sources := b.cmd.asks(r.Rows)
 	for i, name := range names {
 		b.progress("measuring %s of %s", name, system)
 		op, err := b.sample(ctx, sources[i], view, found)
