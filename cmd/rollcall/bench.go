@@ -32,7 +32,7 @@ type benchCmd struct {
 	Only        []string `arg:"" optional:"" name:"measurement" help:"Measure only these of connect, idle, list, search, watch, disconnect, revoke."`
 	Sessions    int      `short:"n" default:"5000" help:"Sessions that are held meanwhile; a process may open some 20000 files on many systems."`
 	Rounds      int      `default:"200" help:"Samples of watch and disconnect."`
-	Requests    int      `default:"3000" help:"Samples of list."`
+	Requests    int      `default:"3000" help:"Samples of list and search; with --rows, as many as come in 8s."`
 	Concurrency int      `default:"64" help:"Clients that connect at once."`
 	Settle      string   `default:"5s" help:"Wait before memory is read."`
 	Output      string   `short:"o" enum:"table,json" default:"json" help:"How to print the result: ${enum}."`

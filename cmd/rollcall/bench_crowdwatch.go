@@ -30,6 +30,7 @@ type crowdWatchResult struct {
 	WaitedCores       float64 `json:"waitedCores"`
 	MessagesPerSecond float64 `json:"messagesPerSecond"`
 	BytesPerSecond    float64 `json:"bytesPerSecond"`
+	AloneRSS          int64   `json:"aloneRssBytes"` // of the server's process, before the streams
 	RSS               int64   `json:"rssBytes"`
 	Verified          int     `json:"verifiedPages"` // pages of watchers that were, at the end, what the HTTP list answers
 }
@@ -87,6 +88,9 @@ func (b *bench) crowdWatch(ctx context.Context, io *stdio, srv *benchServer, row
 		return nil, err
 	}
 	if r.Alone, err = srv.churn(churnOrder{}); err != nil {
+		return nil, err
+	}
+	if r.AloneRSS, err = b.rss(); err != nil {
 		return nil, err
 	}
 	b.progress("opening %d streams", b.cmd.Watchers)
