@@ -16,8 +16,8 @@ import (
 	"github.com/rollcallhq/rollcall/internal/registry"
 )
 
-// What a user would do without Rollcall: a table of the same sessions, the indexes that a sensible person makes, and two statements
-// for what one list answers, the page and its count. It is called in process through the driver, which spares it HTTP and JSON.
+// What a user would do without Rollcall: a table of the same sessions, the indexes that a sensible person makes, and two
+// statements for what one list answers, the page and its count. It is called in process through the driver, which spares it HTTP and JSON.
 
 // The systems that are compared with systemRollcall.
 const (

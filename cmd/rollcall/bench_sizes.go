@@ -121,7 +121,8 @@ func (c benchCmd) asks(rows int) (names []string, sources []func() ask) {
 		add("searchOne", needle(1, 1))
 		add("searchCommon", func(rng *rand.Rand, a *ask) {
 			common := []ask{{search: "pro", category: api.CategoryLicense}, {search: "client", category: api.CategoryClientID},
-				{search: "edu-", category: api.CategoryLicense}, {search: ".1", category: api.CategoryIP}, {search: "10.1", category: api.CategoryIP}}
+				{search: "edu-", category: api.CategoryLicense}, {search: ".1", category: api.CategoryIP},
+				{search: "10.1", category: api.CategoryIP}}
 			one := common[rng.IntN(len(common))]
 			a.search, a.category = one.search, one.category
 		})
@@ -215,18 +216,20 @@ type viewed struct {
 	page, count   time.Duration // count is 0 when the page brings it
 }
 
+// viewer asks a system.
+type viewer func(context.Context, ask) (viewed, error)
+
 func (b *bench) liveView(ctx context.Context, a ask) (viewed, error) {
 	start := time.Now()
 	list, err := b.m.Live(ctx, client.Query{
-		Application: b.target.Application, Page: a.page, PageSize: api.MaxPageSize, Search: a.search, Categories: []api.Category{a.category},
+		Application: b.target.Application, Page: a.page, PageSize: api.MaxPageSize, Search: a.search,
+		Categories: []api.Category{a.category},
 	})
 	return viewed{rows: len(list.Items), matches: list.FilteredTotal, page: time.Since(start)}, err
 }
 
 // operations measures a system. The first answers of each operation are not counted: they warm caches.
-func (b *bench) operations(ctx context.Context, r *sizeResult, system string,
-	view func(context.Context, ask) (viewed, error), found map[string]int,
-) error {
+func (b *bench) operations(ctx context.Context, r *sizeResult, system string, view viewer, found map[string]int) error {
 	r.Systems[system] = map[string]*operation{}
 	names, sources := b.cmd.asks(r.Rows)
 	for i, name := range names {
@@ -242,11 +245,11 @@ func (b *bench) operations(ctx context.Context, r *sizeResult, system string,
 
 const warmups = 3
 
-func (b *bench) sample(ctx context.Context, next func() ask, view func(context.Context, ask) (viewed, error), found map[string]int,
-) (*operation, error) {
+func (b *bench) sample(ctx context.Context, next func() ask, view viewer, found map[string]int) (*operation, error) {
 	var all, pages, counts []time.Duration
 	var matches []int
-	for end := time.Now().Add(operationBudget); len(all) < b.cmd.Requests+warmups && (len(all) <= warmups || time.Now().Before(end)); {
+	end := time.Now().Add(operationBudget)
+	for len(all) < b.cmd.Requests+warmups && (len(all) <= warmups || time.Now().Before(end)) {
 		a := next()
 		v, err := view(ctx, a)
 		if err != nil {
@@ -295,6 +298,7 @@ func (r *sizeResult) table(row func(name string, q quantiles, note string)) {
 	}
 	if w := r.Watch; w != nil {
 		row("init", w.Init, fmt.Sprintf("%d streams at once, %d rows", w.Watchers, r.Rows))
-		row("change", w.Load.Took, fmt.Sprintf("%.0f a second, %.2f cores, %.0f messages a second", w.Load.PerSecond, w.Cores, w.MessagesPerSecond))
+		row("change", w.Load.Took, fmt.Sprintf("%.0f a second, %.2f cores and %.2f waited for, %.0f messages a second",
+			w.Load.PerSecond, w.Cores, w.WaitedCores, w.MessagesPerSecond))
 	}
 }

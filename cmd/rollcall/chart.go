@@ -23,7 +23,7 @@ type chartLine struct {
 type chartPoint struct{ x, y float64 }
 
 func (p chartPoint) drawable() bool {
-	return p.x > 0 && p.y > 0 && !math.IsInf(p.x, 0) && !math.IsInf(p.y, 0) // NaN is not above anything
+	return p.x > 0 && p.y > 0 && !math.IsInf(p.x, 0) && !math.IsInf(p.y, 0) // NaN is above nothing
 }
 
 // Geometry, in pixels.
@@ -31,7 +31,7 @@ const (
 	chartWidth, chartHeight           = 640, 400
 	chartLeft, chartRight             = 70, 130 // names of lines stand on the right
 	chartTop, chartBottom             = 40, 50
-	chartNameGap                      = 14
+	chartNameGap                      = 14 // between lines of text
 	chartPlotWidth, chartPlotHeight   = chartWidth - chartLeft - chartRight, chartHeight - chartTop - chartBottom
 	chartPlotRight, chartPlotBaseline = chartLeft + chartPlotWidth, chartTop + chartPlotHeight
 )
@@ -116,7 +116,8 @@ func (c chart) svg() []byte {
 		for _, p := range l.points {
 			fmt.Fprintf(&path, "%.1f,%.1f ", px(p.x), py(p.y))
 		}
-		fmt.Fprintf(&b, "<polyline points=\"%s\" fill=\"none\" stroke=\"%s\" stroke-width=\"2\"/>\n", bytes.TrimSpace(path.Bytes()), color)
+		fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="2"/>`, bytes.TrimSpace(path.Bytes()), color)
+		b.WriteByte('\n')
 		for _, p := range l.points {
 			fmt.Fprintf(&b, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3\" fill=\"%s\"/>\n", px(p.x), py(p.y), color)
 		}
