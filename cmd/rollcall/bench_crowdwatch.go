@@ -123,6 +123,10 @@ func (b *bench) crowdWatch(ctx context.Context, io *stdio, srv *benchServer, row
 // watchWindow measures the steady load and ends it.
 func (b *bench) watchWindow(ctx context.Context, srv *benchServer, kid *child, r *crowdWatchResult) error {
 	b.progress("%d watch, %d changes a second", b.cmd.Watchers, b.cmd.Changes)
+	// Starting the changes anew leaves out those that the burst delayed.
+	if _, err := srv.churn(churnOrder{PerSecond: b.cmd.Changes}); err != nil {
+		return err
+	}
 	before, err := kid.watched()
 	if err != nil {
 		return err
