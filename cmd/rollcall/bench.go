@@ -55,7 +55,7 @@ func (c benchCmd) Validate() error {
 	if c.Sessions < 1 || c.Rounds < 1 || c.Requests < 1 || c.Concurrency < 1 {
 		return errors.New("--sessions, --rounds, --requests and --concurrency must be at least 1")
 	}
-	if err := c.sizesFlags.validate(c); err != nil {
+	if err := c.validate(c); err != nil {
 		return err
 	}
 	if d, err := time.ParseDuration(c.Settle); err != nil || d < 0 {

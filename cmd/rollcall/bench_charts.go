@@ -46,7 +46,7 @@ func (c benchCmd) redraw() error {
 
 // drawCharts writes the result and its charts into the directory. An operation that was not measured has no chart.
 func drawCharts(dir string, r *benchResult) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // charts are to be shown
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("--charts: %w", err)
 	}
 	write := func(name string, data []byte) error {

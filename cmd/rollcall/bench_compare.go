@@ -119,12 +119,12 @@ func (r *rival) fillSQLite(ctx context.Context, source synthetic, rows int) erro
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
-	insert, err := tx.PrepareContext(ctx, "INSERT INTO sessions VALUES (?"+strings.Repeat(", ?", len(rivalColumns)-1)+")")
+	defer tx.Rollback()                                                                                                    //nolint:errcheck // after a commit it does nothing
+	insert, err := tx.PrepareContext(ctx, "INSERT INTO sessions VALUES (?"+strings.Repeat(", ?", len(rivalColumns)-1)+")") //nolint:gosec // question marks
 	if err != nil {
 		return err
 	}
-	defer insert.Close()
+	defer insert.Close() //nolint:errcheck // the transaction, which owns it, says what went wrong
 	for i := range rows {
 		if _, err := insert.ExecContext(ctx, rivalValues(source.row(i))...); err != nil {
 			return err

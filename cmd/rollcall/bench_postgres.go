@@ -66,8 +66,8 @@ const installedPostgres = "/usr/lib/postgresql/*/bin"
 func postgresBinaries(pattern string) string {
 	var dirs []string
 	if path, err := exec.LookPath("initdb"); err == nil {
-		if real, err := filepath.EvalSymlinks(path); err == nil {
-			dirs = append(dirs, filepath.Dir(real))
+		if target, err := filepath.EvalSymlinks(path); err == nil {
+			dirs = append(dirs, filepath.Dir(target))
 		}
 	}
 	installed, _ := filepath.Glob(pattern) // the pattern is well-formed

@@ -98,7 +98,7 @@ type ask struct {
 // asks returns the operations that are wanted, each an endless source of requests over so many synthetic rows.
 func (c benchCmd) asks(rows int) (names []string, sources []func() ask) {
 	add := func(name string, next func(*rand.Rand, *ask)) {
-		rng := rand.New(rand.NewPCG(syntheticSeed, uint64(len(names)))) //nolint:gosec // every system is asked the same
+		rng := rand.New(rand.NewPCG(syntheticSeed, uint64(len(names))))
 		names = append(names, name)
 		sources = append(sources, func() ask {
 			a := ask{operation: name, page: 1, category: api.CategoryLicense}

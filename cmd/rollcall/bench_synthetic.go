@@ -38,7 +38,7 @@ func (s synthetic) row(n int) registry.Row {
 
 // rowAt is row with another time.
 func (s synthetic) rowAt(n int, at api.Millis) registry.Row {
-	rng := rand.New(rand.NewPCG(syntheticSeed, uint64(n))) //nolint:gosec // the same sessions every time is the point
+	rng := rand.New(rand.NewPCG(syntheticSeed, uint64(n)))
 	id := syntheticID(rng, at)
 	one := func(list []string) string { return list[rng.IntN(len(list))] }
 	login := one(firstNames[:8]) + "." + one(lastNames[:8]) // those of ASCII
@@ -56,7 +56,7 @@ func (s synthetic) rowAt(n int, at api.Millis) registry.Row {
 // syntheticID is a version 7 id (RFC 9562, section 5.7) of the time, with bits of rng.
 func syntheticID(rng *rand.Rand, at api.Millis) api.SessionID {
 	var id uuid.UUID
-	binary.BigEndian.PutUint64(id[:], uint64(at)<<16|rng.Uint64N(1<<12)|7<<12) //nolint:gosec // after 1970
+	binary.BigEndian.PutUint64(id[:], uint64(at)<<16|rng.Uint64N(1<<12)|7<<12)
 	binary.BigEndian.PutUint64(id[8:], rng.Uint64()>>2|1<<63)
 	return api.SessionID(id)
 }
