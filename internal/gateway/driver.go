@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"time"
 
 	"github.com/rollcallhq/rollcall/internal/websock"
@@ -9,8 +10,34 @@ import (
 // linger is how long an ended connection is kept for the client to take its last frames.
 const linger = 2 * time.Second
 
-// drive is the driver of a session that has a goroutine: it reads until the session's next deadline, and hands over what came. A
-// driver that parks the socket does the same with what the kernel reports.
+// begin gives a new session its driver: a place in the lot where its socket can be parked, else a goroutine. The driver's last act
+// is depart.
+func (g *Gateway) begin(s *session, conn *websock.Conn) {
+	if g.poller != nil {
+		p := &parkedSession{session: s}
+		p.seat = g.lot.seat(p)
+		var err error
+		if p.conn, err = g.poller.Park(conn, &p.seat); err == nil {
+			s.socket = p.conn
+			g.join(s)
+			g.lot.rest(&p.seat, s.due())
+			return
+		}
+		if !errors.Is(err, errors.ErrUnsupported) {
+			g.log.Warn("a connection was not taken", "err", err)
+			s.depart()
+			return
+		}
+	}
+	s.socket = conn
+	g.conns.Go(func() {
+		defer s.depart()
+		g.join(s)
+		drive(s, conn)
+	})
+}
+
+// drive is the driver of a session that has a goroutine: it reads until the session's next deadline, and hands over what came.
 func drive(s *session, conn *websock.Conn) {
 	for {
 		msg, err := conn.Receive(s.due())
@@ -20,4 +47,43 @@ func drive(s *session, conn *websock.Conn) {
 	}
 	s.awaitTold()
 	conn.Linger(linger)
+}
+
+// parkedSession is the driver of a session whose socket is parked: the lot serves it when the kernel reports something, and when
+// its next deadline comes.
+type parkedSession struct {
+	seat
+	session *session
+	conn    *websock.Parked
+	leaveBy time.Time // the end of its lingering; zero while the session reads
+}
+
+// opening implements guest.
+func (p *parkedSession) opening() bool { return !p.session.open }
+
+// serve is one turn of what drive does in a loop.
+func (p *parkedSession) serve(buf []byte, waited time.Duration) time.Time {
+	s := p.session
+	if waited > s.gateway.limits.HelloTimeout && !s.open {
+		s.end(tryAgain("too many sessions open at once"))
+	}
+	for p.leaveBy.IsZero() {
+		msg, err := p.conn.Receive(buf)
+		now := time.Now()
+		if errors.Is(err, websock.ErrTimeout) {
+			if due := s.due(); due.IsZero() || due.After(now) {
+				return due
+			}
+		}
+		if !s.step(msg, err, now) {
+			p.leaveBy = now.Add(linger)
+		}
+	}
+	if p.conn.Discard(buf) || !time.Now().Before(p.leaveBy) {
+		p.vacate()
+		p.conn.Release()
+		s.depart()
+		return time.Time{}
+	}
+	return p.leaveBy
 }

@@ -548,6 +548,7 @@ func TestOrderOfAnEnd(t *testing.T) {
 			t.Error("the row is there")
 		}
 	}}
+	f.idle()
 	s.socket = checked
 	f.g.Disconnect(t.Context(), appID, f.record(c.id).ServerID, "key1", "")
 	if !checked.called {

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -27,6 +28,9 @@ import (
 	"github.com/rollcallhq/rollcall/internal/store"
 	"github.com/rollcallhq/rollcall/internal/tenant"
 )
+
+// unparked runs the tests on TCP with a goroutine a connection. What runs on pipes always does.
+var unparked = flag.Bool("unparked", false, "give every connection a goroutine")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -72,7 +76,7 @@ func newFixture(t testing.TB, limits Limits) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := newFixtureOn(t, limits, l)
+	f := newFixtureOn(t, limits, l, *unparked)
 	f.patience = 20 * time.Second
 	f.dial = func() net.Conn {
 		conn, err := net.Dial("tcp", l.Addr().String())
@@ -87,12 +91,12 @@ func newFixture(t testing.TB, limits Limits) *fixture {
 // newPipeFixture serves on pipes, so that it runs in a synctest bubble.
 func newPipeFixture(t testing.TB, limits Limits) *fixture {
 	l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
-	f := newFixtureOn(t, limits, l)
+	f := newFixtureOn(t, limits, l, true)
 	f.dial, f.patience = l.dial, 24*time.Hour
 	return f
 }
 
-func newFixtureOn(t testing.TB, limits Limits, l net.Listener) *fixture {
+func newFixtureOn(t testing.TB, limits Limits, l net.Listener, unparked bool) *fixture {
 	t.Helper()
 	f := &fixture{TB: t, registry: registry.New(registry.Config{}), metrics: prometheus.NewRegistry(), log: &syncBuffer{}}
 	log := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -108,7 +112,7 @@ func newFixtureOn(t testing.TB, limits Limits, l net.Listener) *fixture {
 	}
 	f.records = store.NewRecorder(store.RecorderConfig{Records: db.Records(), Log: log})
 	f.g = New(Config{Node: "srv-01", Incarnation: 1, Registry: f.registry, Tenants: f.tenants, Records: f.records, Log: log,
-		Metrics: f.metrics, Limits: limits})
+		Metrics: f.metrics, Limits: limits, Unparked: unparked})
 	f.tenants.OnApplication(f.g.Apply)
 
 	srv := &http.Server{Handler: f.g, ReadHeaderTimeout: time.Minute}
@@ -116,6 +120,7 @@ func newFixtureOn(t testing.TB, limits Limits, l net.Listener) *fixture {
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = srv.Serve(l) })
 	wg.Go(func() { _ = f.records.Run(ctx) })
+	wg.Go(func() { _ = f.g.Run(ctx) })
 	t.Cleanup(func() {
 		cut, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 		cancel()
@@ -126,6 +131,16 @@ func newFixtureOn(t testing.TB, limits Limits, l net.Listener) *fixture {
 		_ = db.Close()
 	})
 	return f
+}
+
+// idle returns when no worker serves a session.
+func (f *fixture) idle() {
+	l := f.g.lot
+	for busy := true; busy; time.Sleep(time.Millisecond) {
+		l.mu.Lock()
+		busy = l.lines[lineOpen].workers+l.lines[lineHello].workers > 0
+		l.mu.Unlock()
+	}
 }
 
 // record returns the session's record as readers see it.

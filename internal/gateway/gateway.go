@@ -7,13 +7,14 @@
 // concurrent use.
 //
 // The protocol is a state machine, type session, that is given one message or one tick at a time and never reads; what feeds it
-// is a driver (today a goroutine a connection, see drive). It does not decide who may do what (package tenant), nor what lists
+// is a driver: on Linux a place in the lot, where an idle session has neither goroutine nor buffer, elsewhere a goroutine. It does not decide who may do what (package tenant), nor what lists
 // show (package registry).
 package gateway
 
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
@@ -27,6 +28,7 @@ import (
 	"github.com/rollcallhq/rollcall/internal/registry"
 	"github.com/rollcallhq/rollcall/internal/store"
 	"github.com/rollcallhq/rollcall/internal/tenant"
+	"github.com/rollcallhq/rollcall/internal/websock"
 )
 
 // Config configures New.
@@ -39,6 +41,8 @@ type Config struct {
 	Log         *slog.Logger          // nil = discard
 	Metrics     prometheus.Registerer // nil = none
 	Limits      Limits
+	// Unparked gives every connection a goroutine, as where sockets cannot be parked. For tests and measurements.
+	Unparked bool
 }
 
 // Limits are the session protocol's numbers; zero values give the defaults of package api.
@@ -72,6 +76,10 @@ func (l Limits) withDefaults() Limits {
 // elsewhere one waits for at most a second.
 const tellers = 512
 
+// openWorkers is how many sessions are served at once, beside the hellos; most turns take microseconds, but an authorize waits for
+// its record.
+const openWorkers = 64
+
 // Gateway is the clients' side of a node.
 type Gateway struct {
 	cfg     Config
@@ -83,6 +91,9 @@ type Gateway struct {
 	conns   sync.WaitGroup // admitted connections; grows only while draining is false
 
 	stopping chan struct{} // closed when draining becomes true
+
+	lot    *lot
+	poller *websock.Poller // nil where sockets cannot be parked
 
 	mu        sync.Mutex
 	draining  bool
@@ -111,8 +122,31 @@ func New(cfg Config) *Gateway {
 		stopping:  make(chan struct{}),
 	}
 	g.hellos = make(chan struct{}, g.limits.HellosInFlight)
+	g.lot = newLot(openWorkers, g.limits.HellosInFlight)
+	if !cfg.Unparked {
+		var err error
+		if g.poller, err = websock.NewPoller(); err != nil {
+			g.poller = nil
+			g.log.Info("every session has a goroutine, for sockets cannot be parked here", "err", err)
+		}
+	}
 	g.metrics = newMetrics(cfg.Metrics, g)
 	return g
+}
+
+// Run drives the sessions until ctx ends. It must run while the gateway is served, and until Drain has returned.
+func (g *Gateway) Run(ctx context.Context) error {
+	if g.poller == nil {
+		g.lot.run(ctx)
+		return nil
+	}
+	var poll sync.WaitGroup
+	var err error
+	poll.Go(func() { err = g.poller.Run() })
+	g.lot.run(ctx)
+	cerr := g.poller.Close()
+	poll.Wait()
+	return errors.Join(err, cerr)
 }
 
 // find returns the live session of that id, nil when this node has none.

@@ -41,16 +41,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.log.Debug("a connection was lost during its upgrade", "err", err)
 		return
 	}
-	s := &session{gateway: g, socket: conn, ip: addr.String(), upgrade: readUpgrade(r)}
+	s := &session{gateway: g, addr: addr, upgrade: readUpgrade(r)}
 	s.helloBy = time.Now().Add(g.limits.HelloTimeout)
-	// The request, its handler's stack and the server's buffers are garbage now: the session gets a goroutine of its own, which
-	// Drain waits for.
-	g.conns.Go(func() {
-		defer g.release(addr)
-		defer g.leave(s)
-		g.join(s)
-		drive(s, conn)
-	})
+	// The request, its handler's stack and the server's buffers are garbage after this.
+	g.begin(s, conn)
 }
 
 // admit counts a connection in, or says why it may not come.
@@ -97,10 +91,13 @@ func (g *Gateway) join(s *session) {
 	}
 }
 
-func (g *Gateway) leave(s *session) {
+// depart undoes admit and join.
+func (s *session) depart() {
+	g := s.gateway
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	delete(g.all, s)
+	g.mu.Unlock()
+	g.release(s.addr)
 }
 
 func (g *Gateway) refuseHTTP(w http.ResponseWriter, err error) {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"math/rand/v2"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -24,7 +25,7 @@ type socket interface {
 type session struct {
 	gateway *Gateway
 	socket  socket
-	ip      string
+	addr    netip.Addr // the client's
 
 	// The driver's own.
 	upgrade *upgrade // what the HTTP request said; nil once a hello has come

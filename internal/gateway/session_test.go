@@ -3,6 +3,7 @@ package gateway
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -380,7 +381,7 @@ func TestStarvation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newPipeFixture(t, Limits{})
 		out := &recorder{}
-		s := &session{gateway: f.g, socket: out, ip: "192.0.2.1", upgrade: &upgrade{}, helloBy: time.Now().Add(15 * time.Second)}
+		s := &session{gateway: f.g, socket: out, addr: netip.MustParseAddr("192.0.2.1"), upgrade: &upgrade{}, helloBy: time.Now().Add(15 * time.Second)}
 		tick := func(at time.Time) { s.step(websock.Message{}, websock.ErrTimeout, at) }
 
 		tick(s.helloBy.Add(time.Minute))

@@ -65,6 +65,9 @@ func (p *parser) next(in []byte) (msg Message, rest []byte, ok bool, err error) 
 	return Message{}, in, false, nil
 }
 
+// atRest tells whether there is nothing to keep: no message or frame has begun.
+func (p *parser) atRest() bool { return p.nhead == 0 && !p.inFrame && p.msgOp == 0 && p.err == nil }
+
 // header reads header bytes until the frame begins, a violation, or the end of in.
 func (p *parser) header(in []byte) []byte {
 	for len(in) > 0 {

@@ -64,3 +64,7 @@ const NoStatus api.CloseCode = 1005
 
 // ErrTimeout is returned by Receive at its deadline.
 var ErrTimeout = errors.New("deadline reached")
+
+// Waker is told when there is something to do for a parked connection. Wake is called without locks of this package, must not
+// block, and may come when nothing is to be done.
+type Waker interface{ Wake() }
