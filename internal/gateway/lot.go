@@ -258,7 +258,7 @@ func (a agenda) Swap(i, j int) {
 
 // Push implements heap.Interface.
 func (a *agenda) Push(x any) {
-	s := x.(*seat)
+	s, _ := x.(*seat) // heap.Push is given nothing else
 	*a = append(*a, s)
 	s.index = int32(len(*a))
 }

@@ -123,5 +123,5 @@ func (c *census) Collect(to chan<- prometheus.Metric) {
 	}
 	to <- prometheus.MustNewConstMetric(c.connections, prometheus.GaugeValue, float64(len(all)))
 	to <- prometheus.MustNewConstMetric(c.hellos, prometheus.GaugeValue, float64(len(c.gateway.hellos)))
-	to <- prometheus.MustNewConstMetric(c.waiting, prometheus.GaugeValue, float64(c.gateway.waiting.Load()))
+	to <- prometheus.MustNewConstMetric(c.waiting, prometheus.GaugeValue, float64(c.gateway.waiting.Load()+int64(c.gateway.lot.inLine(lineHello))))
 }
