@@ -48,8 +48,10 @@ type queue struct {
 	mu sync.Mutex
 	// staged are not to be written yet. A key is not both staged and elsewhere, unless it was queued before it was staged again.
 	staged map[recordKey]*Ticket
-	// order has the waiting items, oldest first; waiting has the same by key: at most one a record.
-	order   []*item
+	// hurried and patient have the waiting items, each oldest first: those that somebody waits for, and the rest, so that a mass end
+	// does not keep new sessions from their welcome. waiting has the same by key: at most one a record.
+	hurried []*item
+	patient []*item
 	waiting map[recordKey]*item
 	// batch is what the writer holds and has not settled, in order; flight has the same by key.
 	batch  []*item
@@ -112,22 +114,26 @@ func (q *queue) commit(t *Ticket, now time.Time) (*item, error) {
 		q.mu.Unlock()
 		return it, nil // nil after Discard
 	}
-	it, err := q.putLocked(t.rec, nil, now)
+	it, err := q.putLocked(t.rec, nil, now, &q.hurried)
 	q.mu.Unlock()
 	q.signal()
 	return it, err
 }
 
-// put queues a state of a record and returns the item that carries it.
+// put queues a state of a record and returns the item that carries it. An end is waited for by nobody.
 func (q *queue) put(rec Record, denials []Denial, now time.Time) (*item, error) {
 	q.mu.Lock()
-	it, err := q.putLocked(rec, denials, now)
+	order := &q.hurried
+	if rec.EndedAt != 0 {
+		order = &q.patient
+	}
+	it, err := q.putLocked(rec, denials, now, order)
 	q.mu.Unlock()
 	q.signal()
 	return it, err
 }
 
-func (q *queue) putLocked(rec Record, denials []Denial, now time.Time) (*item, error) {
+func (q *queue) putLocked(rec Record, denials []Denial, now time.Time, order *[]*item) (*item, error) {
 	if q.closed {
 		return nil, ErrClosed
 	}
@@ -143,7 +149,7 @@ func (q *queue) putLocked(rec Record, denials []Denial, now time.Time) (*item, e
 	if it == nil {
 		it = &item{since: now, done: make(chan struct{})}
 		q.waiting[key] = it
-		q.order = append(q.order, it)
+		*order = append(*order, it)
 	}
 	q.bytes -= it.bytes
 	it.rec = rec
@@ -181,21 +187,28 @@ func (q *queue) signal() {
 	}
 }
 
-// take puts the oldest waiting items, up to limit, in flight. The batch before must be settled.
+// take puts waiting items, up to limit, in flight: the hurried ones first, but for a quarter that is the others'. The batch before
+// must be settled.
 func (q *queue) take(limit int) []*item {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n := min(limit, len(q.order))
-	batch := slices.Clone(q.order[:n])
+	hurried := min(len(q.hurried), limit-min(len(q.patient), limit/4))
+	batch := slices.Concat(cut(&q.hurried, hurried), cut(&q.patient, min(len(q.patient), limit-hurried)))
 	q.batch = batch
-	clear(q.order[:n])
-	q.order = q.order[n:]
 	for _, it := range batch {
 		key := keyOf(&it.rec)
 		delete(q.waiting, key)
 		q.flight[key] = it
 	}
 	return batch
+}
+
+// cut takes the first n items away.
+func cut(items *[]*item, n int) []*item {
+	first := slices.Clone((*items)[:n])
+	clear((*items)[:n])
+	*items = (*items)[n:]
+	return first
 }
 
 // settle takes items, the first ones of the batch, out of the queue: they are in SQL, or, with an error, given up. Their waiters
@@ -228,7 +241,7 @@ func (q *queue) settle(items []*item, err error) {
 // ifEmpty it does so only when nothing waits; it returns whether the queue is closed.
 func (q *queue) close(ifEmpty bool) bool {
 	q.mu.Lock()
-	left := slices.Concat(q.batch, q.order)
+	left := slices.Concat(q.batch, q.hurried, q.patient)
 	if ifEmpty && len(left) > 0 {
 		q.mu.Unlock()
 		return false
@@ -246,33 +259,34 @@ func (q *queue) close(ifEmpty bool) bool {
 func (q *queue) len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.order)
+	return len(q.hurried) + len(q.patient)
 }
 
-// last returns the item that will be written last of those that wait now, nil when there is none.
-func (q *queue) last() *item {
+// last returns the items that will be written last of those that wait now: when they are settled, all are.
+func (q *queue) last() (items []*item) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if n := len(q.order); n > 0 {
-		return q.order[n-1]
+	for _, order := range [][]*item{q.batch, q.hurried, q.patient} {
+		if n := len(order); n > 0 {
+			items = append(items, order[n-1])
+		}
 	}
-	if n := len(q.batch); n > 0 {
-		return q.batch[n-1]
-	}
-	return nil
+	return items
 }
 
 // stats returns how many records wait, their size, staged ones included, and since when the oldest waits (zero when none does).
 func (q *queue) stats() (n, bytes int, oldest time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	switch {
-	case len(q.batch) > 0:
-		oldest = q.batch[0].since
-	case len(q.order) > 0:
-		oldest = q.order[0].since
+	for _, order := range [][]*item{q.batch, q.hurried, q.patient} {
+		for _, it := range order[:min(len(order), 1)] {
+			if oldest.IsZero() || it.since.Before(oldest) {
+				oldest = it.since
+			}
+		}
+		n += len(order)
 	}
-	return len(q.batch) + len(q.order), q.bytes, oldest
+	return n, q.bytes, oldest
 }
 
 // get returns the records of the application that are here, and the ids that are not.

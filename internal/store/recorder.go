@@ -134,19 +134,20 @@ func (r *Recorder) Flush(ctx context.Context) bool {
 	r.mu.Lock()
 	dropped, leaving := r.dropped, r.leaving
 	r.mu.Unlock()
-	// Items are written in their order, and a newer state takes the place of the older one, so the last one says it for all.
-	it := r.queue.last()
-	if it == nil {
-		return true
-	}
-	select {
-	case <-it.done:
-	case <-ctx.Done():
-	case <-leaving:
+	// Items are written in their order, and a newer state takes the place of the older one, so the last ones say it for all.
+	last := r.queue.last()
+	durable := true
+	for _, it := range last {
+		select {
+		case <-it.done:
+		case <-ctx.Done():
+		case <-leaving:
+		}
+		durable = durable && it.settled() && it.err == nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return it.settled() && it.err == nil && r.dropped == dropped
+	return durable && r.dropped == dropped
 }
 
 // Get is Records.Get through the queue. When the store fails, it returns what the queue has, and the error.

@@ -243,10 +243,11 @@ func TestAwayAfterMaxWait(t *testing.T) {
 // TestAwayOverloaded has a database that answers every write, but does not keep up.
 func TestAwayOverloaded(t *testing.T) {
 	bubble(t, store.RecorderConfig{MaxBatch: 1}, func(t *testing.T, r *store.Recorder, f *fakeRecords) {
-		f.hooks(func(context.Context, []store.Record) error { time.Sleep(220 * time.Millisecond); return nil }, nil)
+		f.hooks(func(context.Context, []store.Record) error { time.Sleep(260 * time.Millisecond); return nil }, nil)
 		for range 10 {
 			r.End(endOf(newRecord(1), 2))
 		}
+		synctest.Wait() // the first is being written
 		start := time.Now()
 		commit(t, stage(t, r, newRecord(1)))
 		equal(t, "the first waited", time.Since(start), 500*time.Millisecond)
@@ -259,6 +260,39 @@ func TestAwayOverloaded(t *testing.T) {
 		if r.Status().Away {
 			t.Error("away though the database answers")
 		}
+	})
+}
+
+// TestOpensGoFirst: a mass end does not keep new sessions waiting, and goes on meanwhile.
+func TestOpensGoFirst(t *testing.T) {
+	bubble(t, store.RecorderConfig{MaxBatch: 4}, func(t *testing.T, r *store.Recorder, f *fakeRecords) {
+		var batches []string
+		f.hooks(func(_ context.Context, records []store.Record) error {
+			batch := ""
+			for _, rec := range records {
+				batch += map[bool]string{true: "open ", false: "end "}[rec.EndedAt == 0]
+			}
+			batches = append(batches, strings.TrimSpace(batch))
+			time.Sleep(20 * time.Millisecond)
+			return nil
+		}, nil)
+		for range 11 {
+			r.End(endOf(newRecord(1), 2))
+		}
+		synctest.Wait() // the first batch is being written
+		start := time.Now()
+		var opens sync.WaitGroup
+		for range 5 {
+			ticket := stage(t, r, newRecord(1))
+			opens.Go(func() { commit(t, ticket) })
+		}
+		opens.Wait()
+		equal(t, "opens waited", time.Since(start), 60*time.Millisecond)
+		if !r.Flush(t.Context()) {
+			t.Error("not durable")
+		}
+		equal(t, "batches", batches, []string{
+			"end end end end", "open open open end", "open open end end", "end end end end"})
 	})
 }
 
