@@ -70,6 +70,9 @@ const (
 // readBuffer is a worker's: a frame of most clients, and many of a fast one.
 const readBuffer = 4 << 10
 
+// buffers are those of workers that left: workers come and go with the load.
+var buffers = sync.Pool{New: func() any { return new([readBuffer]byte) }}
+
 func newLot(open, hellos int) *lot {
 	l := &lot{start: time.Now(), sooner: make(chan struct{}, 1)}
 	l.lines[lineOpen].max, l.lines[lineHello].max = open, hellos
@@ -140,14 +143,15 @@ func (ln *line) pop() *seat {
 
 // work serves until nobody waits in the line.
 func (l *lot) work(ln *line) {
-	buf := make([]byte, readBuffer)
+	buf, _ := buffers.Get().(*[readBuffer]byte)
+	defer buffers.Put(buf)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for s := ln.pop(); s != nil && !l.closed; s = ln.pop() {
 		waited := time.Since(l.start) - s.since
 		s.state = served
 		l.mu.Unlock()
-		next := s.guest.serve(buf, waited)
+		next := s.guest.serve(buf[:], waited)
 		l.mu.Lock()
 		l.restLocked(s, next)
 	}

@@ -70,7 +70,7 @@ func (s *Server) Run(ctx context.Context) error {
 	// The engine outlives sessions and API: what ends last has something to write to.
 	stopEngine := crowd.start("engine",
 		part{"recorder", s.recorder.Run}, part{"tenants", s.tenants.Run}, part{"gateway", s.gateway.Run},
-		part{"beat", s.beat}, part{"retention", s.retain})
+		part{"beat", s.beat}, part{"retention", s.retain}, part{"trim", s.trim})
 	stopAPI := crowd.start("api", part{"manage", s.manage.Run})
 	stopHTTP := crowd.start("http", part{"listener", func(context.Context) error { return serve(main, s.listener) }})
 	stopOps := func() {}

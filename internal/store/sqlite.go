@@ -31,7 +31,7 @@ const sqliteReaders = 4
 // was measured at three times the latency of a quiet commit (BenchmarkCommitQuiet), which every welcome would pay. busy_timeout
 // is how long a statement waits for another process (a backup, a shell) before it fails and the recorder retries.
 var sqlitePragmas = []string{"busy_timeout(2000)", "journal_mode(WAL)", "synchronous(NORMAL)", "temp_store(MEMORY)",
-	"cache_size(-16000)", "journal_size_limit(67108864)"}
+	"cache_size(-4000)", "journal_size_limit(67108864)"}
 
 var sqliteDialect = &dialect{
 	goose:      goose.DialectSQLite3,

@@ -49,22 +49,22 @@ func (c *Parked) Receive(buf []byte) (Message, error) {
 	if closing {
 		return Message{}, net.ErrClosed
 	}
-	if c.parser == nil {
-		c.parser = &parser{max: c.max}
-	}
 	for {
-		msg, rest, ok, err := c.parser.next(c.pending)
-		c.pending = rest
-		if ok || err != nil {
-			return msg, err
+		if len(c.pending) > 0 {
+			if c.parser == nil {
+				c.parser = &parser{max: c.max}
+			}
+			msg, rest, ok, err := c.parser.next(c.pending)
+			c.pending = rest
+			if ok || err != nil {
+				return msg, err
+			}
 		}
-		switch c.pending, err = c.read(buf); {
-		case errors.Is(err, ErrTimeout):
-			if c.parser.atRest() {
+		var err error
+		if c.pending, err = c.read(buf); err != nil {
+			if c.parser != nil && c.parser.atRest() {
 				c.parser = nil
 			}
-			return Message{}, err
-		case err != nil:
 			return Message{}, err
 		}
 	}
