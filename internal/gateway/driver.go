@@ -55,7 +55,7 @@ type parkedSession struct {
 	seat
 	session *session
 	conn    *websock.Parked
-	leaveBy time.Time // the end of its lingering; zero while the session reads
+	leaveBy moment // the end of its lingering; 0 while the session reads
 }
 
 // opening implements guest.
@@ -67,7 +67,7 @@ func (p *parkedSession) serve(buf []byte, waited time.Duration) time.Time {
 	if waited > s.gateway.limits.HelloTimeout && !s.open {
 		s.end(tryAgain("too many sessions open at once"))
 	}
-	for p.leaveBy.IsZero() {
+	for p.leaveBy == 0 {
 		msg, err := p.conn.Receive(buf)
 		now := time.Now()
 		if errors.Is(err, websock.ErrTimeout) {
@@ -76,14 +76,14 @@ func (p *parkedSession) serve(buf []byte, waited time.Duration) time.Time {
 			}
 		}
 		if !s.step(msg, err, now) {
-			p.leaveBy = now.Add(linger)
+			p.leaveBy = momentOf(now.Add(linger))
 		}
 	}
-	if p.conn.Discard(buf) || !time.Now().Before(p.leaveBy) {
+	if p.conn.Discard(buf) || passed(p.leaveBy, time.Now()) {
 		p.vacate()
 		p.conn.Release()
 		s.depart()
 		return time.Time{}
 	}
-	return p.leaveBy
+	return p.leaveBy.time()
 }

@@ -83,7 +83,7 @@ func (e *ending) settle() {
 	g := e.session.gateway
 	if !e.live {
 		code := g.metrics.refused(e.cause)
-		g.log.Debug("connection ended without a session", "ip", e.session.addr, "code", code)
+		g.log.Debug("connection ended without a session", "ip", e.session.ip, "code", code)
 		return
 	}
 	g.cfg.Records.End(e.record, e.denials...)

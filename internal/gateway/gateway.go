@@ -17,7 +17,6 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -99,7 +98,7 @@ type Gateway struct {
 	draining  bool
 	all       map[*session]struct{}         // every connection, before its hello too
 	live      map[api.ServerID]*session     // those whose row may be in the registry
-	addresses map[netip.Addr]int            // connections by address; empty without ConnectionsPerAddress
+	addresses map[string]int                // connections by address; empty without ConnectionsPerAddress
 	swept     map[api.ApplicationID]*sweeps // what Apply has ended
 }
 
@@ -117,7 +116,7 @@ func New(cfg Config) *Gateway {
 		limits:    cfg.Limits.withDefaults(),
 		all:       map[*session]struct{}{},
 		live:      map[api.ServerID]*session{},
-		addresses: map[netip.Addr]int{},
+		addresses: map[string]int{},
 		swept:     map[api.ApplicationID]*sweeps{},
 		stopping:  make(chan struct{}),
 	}

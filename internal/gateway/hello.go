@@ -42,7 +42,7 @@ func (s *session) hello(f *frame, now time.Time) {
 		return
 	}
 	up := s.upgrade
-	s.upgrade, s.helloBy = nil, time.Time{}
+	s.upgrade, s.helloBy = nil, 0
 	if !g.beginHello() {
 		s.end(tryAgain("too many sessions open at once"))
 		return
@@ -177,7 +177,7 @@ func (s *session) fill(h greeting, up *upgrade, grant tenant.Grant, now time.Tim
 	id := api.NewSessionID()
 	r := store.Record{
 		ID: id, ServerID: api.NewServerID(s.gateway.cfg.Node, id), Organization: grant.Application.Organization,
-		Application: grant.Application.ID, Incarnation: s.gateway.cfg.Incarnation, CreatedAt: api.MillisOf(now), IP: s.addr.String(),
+		Application: grant.Application.ID, Incarnation: s.gateway.cfg.Incarnation, CreatedAt: api.MillisOf(now), IP: s.ip,
 		ClientID: id.String(), Login: grant.Login, License: grant.License, Authorized: grant.Authorized,
 		TokenExpiresAt: grant.TokenExpiresAt, Name: grant.Name, UserAgent: up.userAgent, ClientInfo: h.clientInfo,
 		Hostname: orEmpty(h.hostname), LastActiveAt: api.MillisOf(now), // what is known of it should a crash be its end
@@ -268,7 +268,7 @@ func (s *session) welcome(grant tenant.Grant, asked time.Time) {
 	g := s.gateway
 	now := time.Now()
 	g.metrics.hello.Observe(now.Sub(asked).Seconds())
-	s.open, s.pingAt = true, now.Add(g.pingDelay())
+	s.open, s.pingAt = true, momentOf(now.Add(g.pingDelay()))
 	s.expireAt(grant.TokenExpiresAt, grant.IssuedAt, now)
 	g.log.Debug("session opened", "session", s.record.ID, "application", s.record.Application, "authorized", grant.Authorized)
 	s.send(websock.AppendText(nil, encode(api.Welcome{

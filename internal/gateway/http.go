@@ -30,25 +30,25 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.refuseHTTP(w, err)
 		return
 	}
-	addr := clientAddress(r.RemoteAddr)
-	if err := g.admit(addr); err != nil {
+	ip := clientAddress(r.RemoteAddr).String()
+	if err := g.admit(ip); err != nil {
 		g.refuseHTTP(w, err)
 		return
 	}
 	conn, err := websock.Upgrade(w, r, websock.Config{Subprotocol: api.Subprotocol, MaxMessage: g.limits.MaxFrame})
 	if err != nil {
-		g.release(addr)
+		g.release(ip)
 		g.log.Debug("a connection was lost during its upgrade", "err", err)
 		return
 	}
-	s := &session{gateway: g, addr: addr, upgrade: readUpgrade(r)}
-	s.helloBy = time.Now().Add(g.limits.HelloTimeout)
+	s := &session{gateway: g, ip: ip, upgrade: readUpgrade(r)}
+	s.helloBy = momentOf(time.Now().Add(g.limits.HelloTimeout))
 	// The request, its handler's stack and the server's buffers are garbage after this.
 	g.begin(s, conn)
 }
 
 // admit counts a connection in, or says why it may not come.
-func (g *Gateway) admit(addr netip.Addr) error {
+func (g *Gateway) admit(ip string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.draining {
@@ -57,23 +57,23 @@ func (g *Gateway) admit(addr netip.Addr) error {
 		return e
 	}
 	if limit := g.limits.ConnectionsPerAddress; limit > 0 {
-		if g.addresses[addr] >= limit {
+		if g.addresses[ip] >= limit {
 			e := api.Errorf(api.CodeRateLimited, "at most %d connections an address", limit)
 			e.RetryAfter = time.Duration(5+rand.IntN(10)) * time.Second
 			return e
 		}
-		g.addresses[addr]++
+		g.addresses[ip]++
 	}
 	g.conns.Add(1)
 	return nil
 }
 
 // release undoes admit.
-func (g *Gateway) release(addr netip.Addr) {
+func (g *Gateway) release(ip string) {
 	g.mu.Lock()
 	if g.limits.ConnectionsPerAddress > 0 {
-		if g.addresses[addr]--; g.addresses[addr] == 0 {
-			delete(g.addresses, addr)
+		if g.addresses[ip]--; g.addresses[ip] == 0 {
+			delete(g.addresses, ip)
 		}
 	}
 	g.mu.Unlock()
@@ -97,7 +97,7 @@ func (s *session) depart() {
 	g.mu.Lock()
 	delete(g.all, s)
 	g.mu.Unlock()
-	g.release(s.addr)
+	g.release(s.ip)
 }
 
 func (g *Gateway) refuseHTTP(w http.ResponseWriter, err error) {

@@ -3,7 +3,6 @@ package gateway
 import (
 	"errors"
 	"math/rand/v2"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -25,17 +24,17 @@ type socket interface {
 type session struct {
 	gateway *Gateway
 	socket  socket
-	addr    netip.Addr // the client's
+	ip      string
 
 	// The driver's own.
 	upgrade *upgrade // what the HTTP request said; nil once a hello has come
 	open    bool     // welcome was sent
 	bucket  bucket
-	helloBy time.Time // deadlines; zero = none
-	pingAt  time.Time
-	pongBy  time.Time
-	notice  time.Time // of the token's expiry
-	grace   time.Time // the end of the token's grace
+	helloBy moment // deadlines
+	pingAt  moment
+	pongBy  moment
+	notice  moment // of the token's expiry
+	grace   moment // the end of the token's grace
 
 	mu   sync.Mutex
 	told chan struct{} // made by the one who ends the session, closed when its client was told
@@ -56,18 +55,32 @@ type upgrade struct {
 	origins   []string
 }
 
+// moment is a time.Time in a third of its size: nanoseconds on the monotonic clock since the process began; 0 = none.
+type moment int64
+
+var began = time.Now()
+
+func momentOf(t time.Time) moment { return moment(t.Sub(began)) }
+
+func (m moment) time() time.Time {
+	if m == 0 {
+		return time.Time{}
+	}
+	return began.Add(time.Duration(m))
+}
+
 // maxTokens is how many unexpired tokens a session may present: each is remembered, to be denied.
 const maxTokens = 100
 
 // bucket is the limit of frames: it holds up to the burst and fills evenly.
 type bucket struct {
 	spent float64 // of the burst
-	at    time.Time
+	at    moment
 }
 
 func (b *bucket) take(now time.Time, perMinute, burst int) bool {
-	b.spent = max(0, b.spent-now.Sub(b.at).Minutes()*float64(perMinute))
-	b.at = now
+	b.spent = max(0, b.spent-now.Sub(b.at.time()).Minutes()*float64(perMinute))
+	b.at = momentOf(now)
 	if b.spent+1 > float64(burst) {
 		return false
 	}
@@ -83,16 +96,16 @@ func (s *session) application() api.ApplicationID {
 
 // due returns when the next tick is needed; zero for never.
 func (s *session) due() time.Time {
-	var due time.Time
 	if s.hasEnded() {
-		return due
+		return time.Time{}
 	}
-	for _, t := range [...]time.Time{s.helloBy, s.pingAt, s.pongBy, s.notice, s.grace} {
-		if !t.IsZero() && (due.IsZero() || t.Before(due)) {
-			due = t
+	var due moment
+	for _, m := range [...]moment{s.helloBy, s.pingAt, s.pongBy, s.notice, s.grace} {
+		if m != 0 && (due == 0 || m < due) {
+			due = m
 		}
 	}
-	return due
+	return due.time()
 }
 
 // step takes what a read gave, which is a tick when it is ErrTimeout; false when there is nothing more to read.
@@ -123,8 +136,8 @@ func (s *session) step(msg websock.Message, err error, now time.Time) bool {
 // message handles one message.
 func (s *session) message(msg websock.Message, now time.Time) {
 	g := s.gateway
-	if msg.Op == websock.Pong && !s.pongBy.IsZero() {
-		s.pongBy = time.Time{} // asked for, so it does not count as a frame
+	if msg.Op == websock.Pong && s.pongBy != 0 {
+		s.pongBy = 0 // asked for, so it does not count as a frame
 		return
 	}
 	if !s.bucket.take(now, g.limits.FramesPerMinute, g.limits.FrameBurst) {
@@ -210,7 +223,7 @@ func (s *session) tick(now time.Time) {
 	if now.Sub(s.due()) > limits.starved() {
 		restart(&s.helloBy, now.Add(limits.HelloTimeout))
 		restart(&s.pongBy, now.Add(limits.PongTimeout))
-		if !s.grace.After(now) {
+		if passed(s.grace, now) {
 			restart(&s.grace, now.Add(limits.ExpiryGrace))
 		}
 	}
@@ -227,13 +240,13 @@ func (s *session) tick(now time.Time) {
 	}
 	var frames []byte
 	if passed(s.notice, now) {
-		s.notice = time.Time{}
+		s.notice = 0
 		frames = websock.AppendText(frames, s.tokenNotice(api.TypeTokenExpiring))
 	}
 	if passed(s.pingAt, now) {
-		s.pingAt = now.Add(s.gateway.pingDelay())
-		if s.pongBy.IsZero() {
-			s.pongBy = now.Add(limits.PongTimeout)
+		s.pingAt = momentOf(now.Add(s.gateway.pingDelay()))
+		if s.pongBy == 0 {
+			s.pongBy = momentOf(now.Add(limits.PongTimeout))
 		}
 		frames = websock.AppendControl(frames, websock.Ping, nil)
 	}
@@ -242,11 +255,11 @@ func (s *session) tick(now time.Time) {
 	}
 }
 
-func passed(t, now time.Time) bool { return !t.IsZero() && !now.Before(t) }
+func passed(m moment, now time.Time) bool { return m != 0 && momentOf(now) >= m }
 
-func restart(t *time.Time, at time.Time) {
-	if !t.IsZero() {
-		*t = at
+func restart(m *moment, at time.Time) {
+	if *m != 0 {
+		*m = momentOf(at)
 	}
 }
 
@@ -263,19 +276,18 @@ func (s *session) tokenNotice(kind string) []byte {
 
 // expireAt sets the deadlines of a token's life: the notice comes 60 s ahead, or at half-life of a shorter token.
 func (s *session) expireAt(expires, issued api.Millis, now time.Time) {
-	s.notice, s.grace = time.Time{}, time.Time{}
+	s.notice, s.grace = 0, 0
 	if expires == 0 {
 		return
 	}
 	if issued == 0 {
 		issued = api.MillisOf(now)
 	}
+	left := expires.Time().Sub(now) // the rest of the deadlines' arithmetic is on the monotonic clock
 	life := expires.Time().Sub(issued.Time())
-	s.notice = expires.Time().Add(-min(s.gateway.limits.ExpiryNotice, life/2))
-	if s.notice.Before(now) {
-		s.notice = now // a token that was not fresh; a tick that is late would mean something else
-	}
-	s.grace = expires.Time().Add(s.gateway.limits.ExpiryGrace)
+	// A token that was not fresh gets its notice now; a tick that is late would mean something else.
+	s.notice = momentOf(now.Add(max(0, left-min(s.gateway.limits.ExpiryNotice, life/2))))
+	s.grace = momentOf(now.Add(left + s.gateway.limits.ExpiryGrace))
 }
 
 // rowLocked is the registry's part of the record.

@@ -3,7 +3,6 @@ package gateway
 import (
 	"encoding/json"
 	"fmt"
-	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -381,35 +380,35 @@ func TestStarvation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newPipeFixture(t, Limits{})
 		out := &recorder{}
-		s := &session{gateway: f.g, socket: out, addr: netip.MustParseAddr("192.0.2.1"), upgrade: &upgrade{}, helloBy: time.Now().Add(15 * time.Second)}
+		s := &session{gateway: f.g, socket: out, ip: "192.0.2.1", upgrade: &upgrade{}, helloBy: momentOf(time.Now().Add(15 * time.Second))}
 		tick := func(at time.Time) { s.step(websock.Message{}, websock.ErrTimeout, at) }
 
-		tick(s.helloBy.Add(time.Minute))
+		tick(s.helloBy.time().Add(time.Minute))
 		if out.closed || time.Until(s.due()) != 15*time.Second+time.Minute+15*time.Second {
 			t.Fatalf("hello deadline: closed=%v, due in %v", out.closed, time.Until(s.due()))
 		}
 		now := time.Now()
 		hello, _ := json.Marshal(map[string]string{"type": "hello", "application": number, "token": token(time.Hour)})
 		s.step(websock.Message{Op: websock.Text, Data: hello}, nil, now)
-		tick(s.pingAt)
-		if s.pongBy.IsZero() {
+		tick(s.pingAt.time())
+		if s.pongBy == 0 {
 			t.Fatal("no ping")
 		}
-		late := s.pongBy.Add(3 * time.Second)
+		late := s.pongBy.time().Add(3 * time.Second)
 		tick(late)
-		if out.closed || !s.pongBy.Equal(late.Add(10*time.Second)) {
+		if out.closed || s.pongBy != momentOf(late.Add(10*time.Second)) {
 			t.Fatalf("pong deadline: closed=%v, %v", out.closed, s.pongBy)
 		}
 		s.step(websock.Message{Op: websock.Pong}, nil, late)
 
-		late = s.grace.Add(time.Hour) // stopped over the token's end: told, and given the grace to renew
+		late = s.grace.time().Add(time.Hour) // stopped over the token's end: told, and given the grace to renew
 		tick(late)
-		if out.closed || !s.grace.Equal(late.Add(30*time.Second)) || !strings.Contains(strings.Join(out.frames, ""), "token_expiring") {
+		if out.closed || s.grace != momentOf(late.Add(30*time.Second)) || !strings.Contains(strings.Join(out.frames, ""), "token_expiring") {
 			t.Fatalf("token: closed=%v, grace %v, %q", out.closed, s.grace, out.frames)
 		}
 		s.step(websock.Message{Op: websock.Pong}, nil, late)
-		s.pingAt = time.Time{}
-		tick(s.grace)
+		s.pingAt = 0
+		tick(s.grace.time())
 		if !out.closed || !s.due().IsZero() {
 			t.Errorf("after its second grace: closed=%v, due %v", out.closed, s.due())
 		}

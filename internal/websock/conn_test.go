@@ -93,6 +93,8 @@ func serve(t *testing.T, cfg Config, fn func(*Conn)) string {
 	t.Helper()
 	var wg sync.WaitGroup
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		wg.Add(1) // before the connection is taken over: until then the server waits for it
+		defer wg.Done()
 		if err := Check(r); err != nil {
 			t.Error(err)
 			return
