@@ -177,7 +177,8 @@ func TestParkedHoldsNothingAtRest(t *testing.T) {
 	seen := make(chan rest)
 	addr := servePark(t, Config{}, func(p *parked) {
 		for range 2 {
-			msg, err := Message{}, error(nil)
+			var msg Message
+			var err error
 			for msg.Op == 0 {
 				if msg, err = p.Receive(p.buf); errors.Is(err, ErrTimeout) {
 					seen <- rest{p.parser != nil, cap(p.unsent)}
