@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -165,11 +166,19 @@ func TestKill(t *testing.T) {
 // tokens stay denied, also one whose iat lies a little ahead, which only its denial keeps out (G3, G4, G6).
 func TestKillAfterAnswer(t *testing.T) {
 	for name, ofAll := range map[string]bool{"one": false, "all": true} {
-		t.Run(name, func(t *testing.T) { killAfterAnswer(t, ofAll) })
+		t.Run(name, func(t *testing.T) {
+			for range 5 { // on a machine that is too busy the store may count as away, and then nothing was promised
+				if killAfterAnswer(t, ofAll) {
+					return
+				}
+			}
+			t.Fatal("every answer was partial")
+		})
 	}
 }
 
-func killAfterAnswer(t *testing.T, ofAll bool) {
+// killAfterAnswer returns false when the answer said that it did not wait for the store.
+func killAfterAnswer(t *testing.T, ofAll bool) bool {
 	data := t.TempDir()
 	child, process := startChild(t, data)
 	held, tokens, reason := []*session{}, []string{}, api.EndDisconnected
@@ -188,13 +197,26 @@ func killAfterAnswer(t *testing.T, ofAll bool) {
 		_, unlock := lockDatabase(t, data)
 		time.AfterFunc(150*time.Millisecond, unlock)
 	}
-	status, body := child.Do(t, testkit.Key, http.MethodDelete, sessionsPath(testkit.App, rest), nil)
-	if err := process.Kill(); err != nil {
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, child.URL+sessionsPath(testkit.App, rest), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+testkit.Key)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if err := errors.Join(err, process.Kill()); err != nil {
 		t.Fatal(err)
 	}
 	process.Wait()
+	if resp.Header.Get("Rollcall-Partial") != "" {
+		return false
+	}
 	var result api.DisconnectResult
-	decode(t, status, http.StatusOK, body, &result)
+	decode(t, resp.StatusCode, http.StatusOK, body, &result)
 	if result.DisconnectedCount != len(held) {
 		t.Errorf("disconnectedCount is %d, want %d", result.DisconnectedCount, len(held))
 	}
@@ -211,6 +233,7 @@ func killAfterAnswer(t *testing.T, ofAll bool) {
 			t.Fatalf("token %d after kill -9: %v", i, err)
 		}
 	}
+	return true
 }
 
 // lockDatabase keeps everybody else out of a server's database until unlock.
