@@ -22,14 +22,15 @@ const module = "github.com/rollcallhq/rollcall"
 var imports = map[string][]string{
 	"api":                      {},
 	"client":                   {"api"},
+	"internal/limit":           {},
 	"internal/websock":         {"api"},
 	"internal/registry":        {"api"},
 	"internal/store":           {"api"},
 	"internal/store/storetest": {"api", "internal/store"},
 	"internal/tenant":          {"api", "internal/store"},
-	"internal/gateway":         {"api", "internal/registry", "internal/store", "internal/tenant", "internal/websock"},
-	"internal/manage":          {"api", "internal/registry", "internal/store", "internal/tenant", "internal/websock"},
-	"internal/server":          {"api", "internal/gateway", "internal/manage", "internal/registry", "internal/store", "internal/tenant"},
+	"internal/gateway":         {"api", "internal/limit", "internal/registry", "internal/store", "internal/tenant", "internal/websock"},
+	"internal/manage":          {"api", "internal/limit", "internal/registry", "internal/store", "internal/tenant", "internal/websock"},
+	"internal/server":          {"api", "internal/gateway", "internal/limit", "internal/manage", "internal/registry", "internal/store", "internal/tenant"},
 	"internal/testkit":         {"api", "client", "internal/gateway", "internal/manage", "internal/server"},
 	// registry: for the synthetic rows of bench alone
 	"cmd/rollcall": {"api", "client", "internal/gateway", "internal/manage", "internal/registry", "internal/server"},

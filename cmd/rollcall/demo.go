@@ -140,6 +140,7 @@ func (c demoCmd) Run(ctx context.Context, io *stdio) error {
 		return err
 	}
 	cfg.Bootstrap = file
+	cfg.Reserve = c.Sessions + connectingAtOnce // the clients' ends
 	if cfg.TrustedProxies == nil {
 		// The clients say that they come from other addresses, so that there is something to see and search.
 		cfg.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}

@@ -32,6 +32,9 @@ var flagDefaults = kong.Vars{
 	"streamsPerKey":     strconv.Itoa(api.MaxStreamsPerKey),
 	"requestsPerSecond": strconv.Itoa(api.RequestsPerSecond),
 	"requestBurst":      strconv.Itoa(api.RequestBurst),
+	"hellosInFlight":    strconv.Itoa(gateway.DefaultHellosInFlight),
+	"streamPing":        manage.DefaultStreamPing.String(),
+	"streamIdle":        manage.DefaultStreamIdle.String(),
 	"maxFrame":          strconv.Itoa(api.MaxFrame),
 	"maxBody":           strconv.Itoa(api.MaxBody),
 }
@@ -60,46 +63,63 @@ type serveFlags struct {
 	Limits limitFlags `embed:"" group:"Limits"`
 }
 
-// limitFlags are the default limits of page 2 and the timing of page 3.
+// limitFlags are the limits of pages 2 and 3, and the timing of page 3. Each has a field of the same name in gateway.Limits or
+// manage.Limits, and a line in docs/limits.md.
 type limitFlags struct {
-	HelloTimeout          time.Duration `default:"${helloTimeout}" help:"For a client's first frame."`
-	PingInterval          time.Duration `default:"${pingInterval}" help:"Between pings of a session."`
-	PongTimeout           time.Duration `default:"${pongTimeout}" help:"For a client to answer a ping."`
-	ExpiryNotice          time.Duration `default:"${expiryNotice}" help:"Of token_expiring before the expiry."`
-	ExpiryGrace           time.Duration `default:"${expiryGrace}" help:"From a token's expiry to the session's end."`
-	FramesPerMinute       int           `default:"${framesPerMinute}" help:"Of a session."`
-	FrameBurst            int           `default:"${frameBurst}" help:"Of a session."`
-	HellosInFlight        int           `default:"256" help:"Being verified at once; more wait."`
+	MaxSessions           int           `default:"0" help:"Session connections at once; 0 is as many as the file descriptors allow."`
 	ConnectionsPerAddress int           `default:"0" help:"Of sessions; 0 is unlimited."`
-	StreamsPerKey         int           `default:"${streamsPerKey}" help:"Of operators."`
-	RequestsPerSecond     float64       `default:"${requestsPerSecond}" help:"Of an API key."`
-	RequestBurst          int           `default:"${requestBurst}" help:"Of an API key."`
+	HellosInFlight        int           `default:"${hellosInFlight}" help:"Being verified at once; more wait (${default})."`
+	HelloTimeout          time.Duration `default:"${helloTimeout}" help:"For a client's first frame (${default})."`
+	PingInterval          time.Duration `default:"${pingInterval}" help:"Between pings of a session (${default})."`
+	PongTimeout           time.Duration `default:"${pongTimeout}" help:"For a client to answer a ping (${default})."`
+	ExpiryNotice          time.Duration `default:"${expiryNotice}" help:"Of token_expiring before the expiry (${default})."`
+	ExpiryGrace           time.Duration `default:"${expiryGrace}" help:"From a token's expiry to the session's end (${default})."`
+	FramesPerMinute       int           `default:"${framesPerMinute}" help:"Of a session (${default})."`
+	FrameBurst            int           `default:"${frameBurst}" help:"Of a session (${default})."`
 	MaxFrame              int           `default:"${maxFrame}" placeholder:"BYTES" help:"Of a session's message (${default})."`
+	StreamsPerKey         int           `default:"${streamsPerKey}" help:"Open live streams of an API key (${default})."`
+	StreamPing            time.Duration `default:"${streamPing}" help:"Between pings of a live stream (${default})."`
+	StreamIdle            time.Duration `default:"${streamIdle}" help:"Of a live stream without a pong or write progress (${default})."`
+	RequestsPerSecond     float64       `default:"${requestsPerSecond}" help:"Management requests of an API key (${default})."`
+	RequestBurst          int           `default:"${requestBurst}" help:"Management requests of an API key (${default})."`
 	MaxBody               int           `default:"${maxBody}" placeholder:"BYTES" help:"Of a management request (${default})."`
 }
 
-// Validate refuses numbers that would quietly mean the default.
+// Validate refuses numbers that would quietly mean the default, that no node can honour, or that are slips.
 func (f serveFlags) Validate() error {
 	l := f.Limits
-	for _, limit := range []struct {
-		flag     string
-		positive bool
-	}{
-		{"hello-timeout", l.HelloTimeout > 0}, {"ping-interval", l.PingInterval > 0}, {"pong-timeout", l.PongTimeout > 0},
-		{"expiry-notice", l.ExpiryNotice > 0}, {"expiry-grace", l.ExpiryGrace > 0},
-		{"frames-per-minute", l.FramesPerMinute > 0}, {"frame-burst", l.FrameBurst > 0}, {"hellos-in-flight", l.HellosInFlight > 0},
-		{"streams-per-key", l.StreamsPerKey > 0}, {"requests-per-second", l.RequestsPerSecond > 0}, {"request-burst", l.RequestBurst > 0},
-		{"max-frame", l.MaxFrame > 0}, {"max-body", l.MaxBody > 0},
-		{"drain", f.Drain > 0},
+	const most, longest, bytes = 1_000_000_000, 24 * time.Hour, 16 << 20
+	for _, err := range []error{
+		within("max-sessions", l.MaxSessions, 0, most), within("connections-per-address", l.ConnectionsPerAddress, 0, most),
+		within("hellos-in-flight", l.HellosInFlight, 1, 1_000_000), within("hello-timeout", l.HelloTimeout, time.Millisecond, longest),
+		within("ping-interval", l.PingInterval, time.Millisecond, longest), within("pong-timeout", l.PongTimeout, time.Millisecond, longest),
+		within("expiry-notice", l.ExpiryNotice, time.Millisecond, longest), within("expiry-grace", l.ExpiryGrace, time.Millisecond, longest),
+		within("frames-per-minute", l.FramesPerMinute, 1, most), within("frame-burst", l.FrameBurst, 1, most),
+		within("max-frame", l.MaxFrame, 1, bytes), within("max-body", l.MaxBody, 1, bytes),
+		within("streams-per-key", l.StreamsPerKey, 1, most), within("stream-ping", l.StreamPing, time.Millisecond, longest),
+		within("stream-idle", l.StreamIdle, time.Millisecond, longest), within("requests-per-second", l.RequestsPerSecond, 0.001, most),
+		within("request-burst", l.RequestBurst, 1, most), within("drain", f.Drain, time.Millisecond, longest),
 	} {
-		if !limit.positive {
-			return fmt.Errorf("--%s must be greater than 0", limit.flag)
+		if err != nil {
+			return err
 		}
 	}
-	if l.ConnectionsPerAddress < 0 {
-		return errors.New("--connections-per-address must be at least 0, which is unlimited")
+	if l.StreamIdle <= l.StreamPing {
+		return fmt.Errorf("--stream-idle (%s) must be longer than --stream-ping (%s): a stream is kept alive by its answers to pings",
+			l.StreamIdle, l.StreamPing)
 	}
 	return nil
+}
+
+// within returns an error unless low ≤ v ≤ high.
+func within[T int | float64 | time.Duration](flag string, v, low, high T) error {
+	switch {
+	case v >= low && v <= high: // false for NaN
+		return nil
+	case v > high:
+		return fmt.Errorf("--%s must be at most %v", flag, high)
+	}
+	return fmt.Errorf("--%s must be at least %v", flag, low)
 }
 
 // config turns flags into the server's configuration.
@@ -116,6 +136,7 @@ func (f serveFlags) config(data, logLevel string, logTo io.Writer) (server.Confi
 		Listen: f.Listen, OpsListen: f.OpsListen, TLSCert: f.TLSCert, TLSKey: f.TLSKey, Data: data, Database: f.Database, Node: f.Node,
 		Bootstrap: f.Bootstrap, AdminToken: f.AdminToken, DrainDelay: f.DrainDelay, Drain: f.Drain, Log: slog.New(handler),
 		Gateway: gateway.Limits{
+			MaxSessions:  f.Limits.MaxSessions,
 			HelloTimeout: f.Limits.HelloTimeout, PingInterval: f.Limits.PingInterval, PongTimeout: f.Limits.PongTimeout,
 			ExpiryNotice: f.Limits.ExpiryNotice, ExpiryGrace: f.Limits.ExpiryGrace,
 			FramesPerMinute: f.Limits.FramesPerMinute, FrameBurst: f.Limits.FrameBurst,
@@ -124,7 +145,7 @@ func (f serveFlags) config(data, logLevel string, logTo io.Writer) (server.Confi
 		},
 		Manage: manage.Limits{
 			StreamsPerKey: f.Limits.StreamsPerKey, RequestsPerSecond: f.Limits.RequestsPerSecond, RequestBurst: f.Limits.RequestBurst,
-			MaxBody: f.Limits.MaxBody,
+			MaxBody: f.Limits.MaxBody, StreamPing: f.Limits.StreamPing, StreamIdle: f.Limits.StreamIdle,
 		},
 	}
 	for _, s := range f.TrustedProxies {

@@ -65,7 +65,7 @@ func (p *parkedSession) opening() bool { return !p.session.open }
 func (p *parkedSession) serve(buf []byte, waited time.Duration) time.Time {
 	s := p.session
 	if waited > s.gateway.limits.HelloTimeout && !s.open {
-		s.end(tryAgain("too many sessions open at once"))
+		s.end(crowded())
 	}
 	for p.leaveBy == 0 {
 		msg, err := p.conn.Receive(buf)

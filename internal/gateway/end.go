@@ -17,6 +17,7 @@ type cause struct {
 	text         string // the disconnect frame's reason; "" = that of page 3's table
 	retryAfterMs int64
 	refusal      *api.Error // goes before the disconnect frame as an error frame
+	limit        string     // that was reached, where the rest does not say it
 
 	// reason, by and note are recorded. deny refuses every token that the session has presented.
 	reason   api.EndReason
@@ -81,6 +82,7 @@ func (s *session) end(c cause) bool {
 // nothing.
 func (e *ending) settle() {
 	g := e.session.gateway
+	g.metrics.limited(e.cause)
 	if !e.live {
 		code := g.metrics.refused(e.cause)
 		g.log.Debug("connection ended without a session", "ip", e.session.ip, "code", code)

@@ -115,7 +115,11 @@ func newFixtureOn(t testing.TB, limits Limits, l net.Listener, unparked bool) *f
 		Metrics: f.metrics, Limits: limits, Unparked: unparked})
 	f.tenants.OnApplication(f.g.Apply)
 
-	srv := &http.Server{Handler: f.g, ReadHeaderTimeout: time.Minute}
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.RemoteAddr = "0.0.0.0" // as package server resolves a pipe
+		f.g.ServeHTTP(w, r)
+	})
+	srv := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = srv.Serve(l) })

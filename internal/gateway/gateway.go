@@ -42,7 +42,12 @@ type Config struct {
 	Limits      Limits
 	// Unparked gives every connection a goroutine, as where sockets cannot be parked. For tests and measurements.
 	Unparked bool
+	// Room tells whether the node can keep one more connection; nil = always.
+	Room func() bool
 }
+
+// DefaultHellosInFlight keeps two cores busy with tokens while others of them wait for their record's commit.
+const DefaultHellosInFlight = 256
 
 // Limits are the session protocol's numbers; zero values give the defaults of package api.
 type Limits struct {
@@ -53,7 +58,8 @@ type Limits struct {
 	ExpiryGrace           time.Duration
 	FramesPerMinute       int
 	FrameBurst            int
-	HellosInFlight        int // being verified and recorded at once; more wait. 0 = 256
+	HellosInFlight        int // being verified and recorded at once; more wait. 0 = DefaultHellosInFlight
+	MaxSessions           int // connections at once, those before their hello included; more get 503. 0 = unlimited
 	ConnectionsPerAddress int // 0 = unlimited
 	MaxFrame              int // bytes of a message; more is 1009
 }
@@ -66,7 +72,7 @@ func (l Limits) withDefaults() Limits {
 	l.ExpiryGrace = cmp.Or(l.ExpiryGrace, api.ExpiryGrace)
 	l.FramesPerMinute = cmp.Or(l.FramesPerMinute, api.FramesPerMinute)
 	l.FrameBurst = cmp.Or(l.FrameBurst, api.FrameBurst)
-	l.HellosInFlight = cmp.Or(l.HellosInFlight, 256)
+	l.HellosInFlight = cmp.Or(l.HellosInFlight, DefaultHellosInFlight)
 	l.MaxFrame = cmp.Or(l.MaxFrame, api.MaxFrame)
 	return l
 }
@@ -98,7 +104,8 @@ type Gateway struct {
 	draining  bool
 	all       map[*session]struct{}         // every connection, before its hello too
 	live      map[api.ServerID]*session     // those whose row may be in the registry
-	addresses map[string]int                // connections by address; empty without ConnectionsPerAddress
+	admitted  int                           // connections, from before their upgrade until they are closed
+	addresses map[string]int                // the same by address; empty without ConnectionsPerAddress
 	swept     map[api.ApplicationID]*sweeps // what Apply has ended
 }
 
@@ -146,6 +153,13 @@ func (g *Gateway) Run(ctx context.Context) error {
 	cerr := g.poller.Close()
 	poll.Wait()
 	return errors.Join(err, cerr)
+}
+
+// Sockets returns how many connections clients have open, those that are being upgraded included.
+func (g *Gateway) Sockets() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.admitted
 }
 
 // find returns the live session of that id, nil when this node has none.

@@ -44,7 +44,7 @@ func (s *session) hello(f *frame, now time.Time) {
 	up := s.upgrade
 	s.upgrade, s.helloBy = nil, 0
 	if !g.beginHello() {
-		s.end(tryAgain("too many sessions open at once"))
+		s.end(crowded())
 		return
 	}
 	defer g.endHello()
@@ -170,6 +170,13 @@ func refusedFor(err error) cause {
 func tryAgain(text string) cause {
 	return cause{close: api.CloseTryAgainLater, text: text, reason: api.EndProtocolError,
 		retryAfterMs: 1000 + rand.Int64N(4000)}
+}
+
+// crowded is the end of a hello that waited too long for its place among those in flight.
+func crowded() cause {
+	c := tryAgain("too many sessions open at once")
+	c.limit = limitHellos
+	return c
 }
 
 // fill makes the record. Nobody else sees the session yet.

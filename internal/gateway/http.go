@@ -3,10 +3,10 @@ package gateway
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -17,8 +17,8 @@ import (
 	"github.com/rollcallhq/rollcall/internal/websock"
 )
 
-// ServeHTTP is GET /api/v1/connect. The request's RemoteAddr is the client's address (proxies are resolved before). The handler
-// returns as soon as the connection is taken over.
+// ServeHTTP is GET /api/v1/connect. The request's RemoteAddr is the client's canonical address, without a port (proxies are resolved
+// before). The handler returns as soon as the connection is taken over.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet {
 		w.Header().Set("Allow", http.MethodGet)
@@ -30,7 +30,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.refuseHTTP(w, err)
 		return
 	}
-	ip := clientAddress(r.RemoteAddr).String()
+	ip := r.RemoteAddr
 	if err := g.admit(ip); err != nil {
 		g.refuseHTTP(w, err)
 		return
@@ -49,28 +49,37 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // admit counts a connection in, or says why it may not come.
 func (g *Gateway) admit(ip string) error {
+	room := g.cfg.Room == nil || g.cfg.Room()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.draining {
-		e := api.Errorf(api.CodeUnavailable, "this node is draining: connect again")
-		e.RetryAfter = time.Second
-		return e
+		return &api.Error{Code: api.CodeUnavailable, RetryAfter: time.Second, Message: "this node is draining: connect again"}
+	}
+	if limit := g.limits.MaxSessions; !room || limit > 0 && g.admitted >= limit {
+		g.metrics.limits[limitSessions].Inc()
+		return &api.Error{Code: api.CodeUnavailable, RetryAfter: comeBack(),
+			Message: "this node holds as many sessions as it can: connect again later"}
 	}
 	if limit := g.limits.ConnectionsPerAddress; limit > 0 {
 		if g.addresses[ip] >= limit {
-			e := api.Errorf(api.CodeRateLimited, "at most %d connections an address", limit)
-			e.RetryAfter = time.Duration(5+rand.IntN(10)) * time.Second
-			return e
+			g.metrics.limits[limitPerAddress].Inc()
+			return &api.Error{Code: api.CodeRateLimited, RetryAfter: comeBack(),
+				Message: fmt.Sprintf("at most %d connections an address", limit)}
 		}
 		g.addresses[ip]++
 	}
+	g.admitted++
 	g.conns.Add(1)
 	return nil
 }
 
+// comeBack is when a client that found no place may ask again; spread, for it is not alone.
+func comeBack() time.Duration { return time.Duration(5+rand.IntN(10)) * time.Second }
+
 // release undoes admit.
 func (g *Gateway) release(ip string) {
 	g.mu.Lock()
+	g.admitted--
 	if g.limits.ConnectionsPerAddress > 0 {
 		if g.addresses[ip]--; g.addresses[ip] == 0 {
 			delete(g.addresses, ip)
@@ -116,19 +125,6 @@ func (g *Gateway) refuseHTTP(w http.ResponseWriter, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(e.Code.Status())
 	_, _ = w.Write(body)
-}
-
-// clientAddress returns the canonical form of the host of a RemoteAddr; "0.0.0.0" for what is none, such as a pipe's.
-func clientAddress(remote string) netip.Addr {
-	addr, err := netip.ParseAddr(remote)
-	if err != nil {
-		port, err := netip.ParseAddrPort(remote)
-		if err != nil {
-			return netip.IPv4Unspecified()
-		}
-		addr = port.Addr()
-	}
-	return addr.Unmap().WithZone("")
 }
 
 func readUpgrade(r *http.Request) *upgrade {

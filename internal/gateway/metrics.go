@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/limit"
 )
 
 // metrics are the gateway's numbers.
@@ -15,6 +16,46 @@ type metrics struct {
 	refusals *prometheus.CounterVec // by code
 	frames   *prometheus.CounterVec // by type
 	hello    prometheus.Histogram
+	limits   map[string]prometheus.Counter // what limits refused, by limit
+}
+
+// Limits by the names of their flags.
+const (
+	limitSessions     = "max-sessions"
+	limitPerAddress   = "connections-per-address"
+	limitHellos       = "hellos-in-flight"
+	limitHelloTimeout = "hello-timeout"
+	limitPongTimeout  = "pong-timeout"
+	limitFrames       = "frames-per-minute"
+	limitFrameSize    = "max-frame"
+)
+
+func registerLimits(to prometheus.Registerer, l Limits) map[string]prometheus.Counter {
+	counters := map[string]prometheus.Counter{}
+	for name, value := range map[string]float64{
+		limitSessions: float64(l.MaxSessions), limitPerAddress: float64(l.ConnectionsPerAddress),
+		limitHellos: float64(l.HellosInFlight), limitHelloTimeout: l.HelloTimeout.Seconds(), limitPongTimeout: l.PongTimeout.Seconds(),
+		limitFrames: float64(l.FramesPerMinute), limitFrameSize: float64(l.MaxFrame),
+	} {
+		counters[name] = limit.Register(to, name, value)
+	}
+	return counters
+}
+
+// limited counts an end that a limit made.
+func (m *metrics) limited(c cause) {
+	switch {
+	case c.limit != "":
+		m.limits[c.limit].Inc()
+	case c.close == api.CloseHelloTimeout:
+		m.limits[limitHelloTimeout].Inc()
+	case c.close == api.CloseTooManyFrames:
+		m.limits[limitFrames].Inc()
+	case c.close == api.CloseTooBig:
+		m.limits[limitFrameSize].Inc()
+	case c.reason == api.EndPingTimeout:
+		m.limits[limitPongTimeout].Inc()
+	}
 }
 
 func newMetrics(to prometheus.Registerer, g *Gateway) *metrics {
@@ -32,6 +73,7 @@ func newMetrics(to prometheus.Registerer, g *Gateway) *metrics {
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}),
 	}
+	m.limits = registerLimits(to, g.limits)
 	if to != nil {
 		to.MustRegister(m.opened, m.ended, m.refusals, m.frames, m.hello, &census{g,
 			prometheus.NewDesc("rollcall_sessions", "Live sessions of this node, by their application's state.",

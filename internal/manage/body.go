@@ -220,14 +220,17 @@ func (c *call) readBody() (*object, error) {
 	if err := checkMediaType(c.r.Header); err != nil {
 		return nil, err
 	}
-	tooLarge := api.Errorf(api.CodeBodyTooLarge, "the body must be at most %d bytes", c.limits.MaxBody)
+	tooLarge := func() error {
+		c.metrics.limits[limitBody].Inc()
+		return api.Errorf(api.CodeBodyTooLarge, "the body must be at most %d bytes", c.limits.MaxBody)
+	}
 	if c.r.ContentLength > int64(c.limits.MaxBody) {
-		return nil, tooLarge
+		return nil, tooLarge()
 	}
 	data, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, int64(c.limits.MaxBody)))
 	if err != nil {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return nil, tooLarge
+			return nil, tooLarge()
 		}
 		return nil, api.Errorf(api.CodeValidation, "the body could not be read to its end")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -46,27 +47,22 @@ func (c *call) authenticate() error {
 	if len(headers) != 1 {
 		return api.Errorf(api.CodeKeyInvalid, "an API key is required, once: Authorization: Bearer <API key>")
 	}
-	key, err := c.tenants.Authenticate(headers[0], remoteAddr(c.r))
+	addr, _ := netip.ParseAddr(c.r.RemoteAddr) // the client's canonical address: proxies are resolved before
+	key, err := c.tenants.Authenticate(headers[0], addr)
 	if err != nil {
 		return err
 	}
 	c.key, c.w.key = key, key.PublicID
 	if wait := c.rates.take(key.PublicID, c.isStream(), c.limits, time.Now()); wait > 0 {
-		return &api.Error{Code: api.CodeRateLimited, RetryAfter: wait,
-			Message: "this API key makes too many requests; wait as Retry-After says"}
+		c.metrics.limits[limitRequests].Inc()
+		return &api.Error{Code: api.CodeRateLimited, RetryAfter: wait, Message: fmt.Sprintf(
+			"this API key may make %g requests a second (burst %d); try again in %s s", c.limits.RequestsPerSecond, c.limits.RequestBurst,
+			retryAfter(wait))}
 	}
 	return nil
 }
 
 func (c *call) isStream() bool { return c.w.route == api.LivePath && websock.IsUpgrade(c.r) }
-
-func remoteAddr(r *http.Request) netip.Addr {
-	ap, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return ap.Addr().Unmap().WithZone("")
-}
 
 func (c *call) isAdmin() bool {
 	headers := c.r.Header.Values("Authorization")

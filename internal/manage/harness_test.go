@@ -161,7 +161,7 @@ func newKit(t testing.TB, limits manage.Limits) *kit {
 		Registry: k.registry, Tenants: k.tenants, Records: k.recorder, Owner: k.owner, AdminToken: adminWord, Log: log,
 		Metrics: k.metrics, Limits: limits,
 	})
-	k.server = httptest.NewServer(k.api)
+	k.server = httptest.NewServer(resolved(k.api))
 	k.spec = openAPIRouter(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	apiCtx, stopAPI := context.WithCancel(ctx)
@@ -187,7 +187,7 @@ func newKit(t testing.TB, limits manage.Limits) *kit {
 // restart serves the same API on another listener.
 func (k *kit) restart(wrap func(net.Listener) net.Listener) {
 	k.t.Helper()
-	k.server = httptest.NewUnstartedServer(k.api)
+	k.server = httptest.NewUnstartedServer(resolved(k.api))
 	k.server.Listener = wrap(k.server.Listener)
 	k.server.Start()
 	k.t.Cleanup(k.server.Close)
@@ -540,4 +540,12 @@ func (s *syncBuffer) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.b.String()
+}
+
+// resolved stands for package server, which puts the client's address into RemoteAddr.
+func resolved(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.RemoteAddr = "127.0.0.1"
+		next.ServeHTTP(w, r)
+	})
 }

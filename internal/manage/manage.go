@@ -40,6 +40,7 @@ type Config struct {
 	Log        *slog.Logger          // nil = discard
 	Metrics    prometheus.Registerer // nil = none
 	Limits     Limits
+	Room       func() bool // whether the node can keep one more stream; nil = always
 }
 
 // Limits are the management API's numbers; zero values give the defaults of package api.
@@ -48,13 +49,14 @@ type Limits struct {
 	RequestsPerSecond float64
 	RequestBurst      int
 	MaxBody           int           // bytes
-	StreamPing        time.Duration // 0 = 30 s
-	StreamIdle        time.Duration // without a pong and without write progress; 0 = 120 s
+	StreamPing        time.Duration // 0 = DefaultStreamPing
+	StreamIdle        time.Duration // without a pong and without write progress; 0 = DefaultStreamIdle
 }
 
+// The defaults of Limits that package api does not have.
 const (
-	defaultStreamPing = 30 * time.Second
-	defaultStreamIdle = 120 * time.Second
+	DefaultStreamPing = 30 * time.Second
+	DefaultStreamIdle = 120 * time.Second // page 2
 )
 
 func (l *Limits) defaults() {
@@ -71,10 +73,10 @@ func (l *Limits) defaults() {
 		l.MaxBody = api.MaxBody
 	}
 	if l.StreamPing == 0 {
-		l.StreamPing = defaultStreamPing
+		l.StreamPing = DefaultStreamPing
 	}
 	if l.StreamIdle == 0 {
-		l.StreamIdle = defaultStreamIdle
+		l.StreamIdle = DefaultStreamIdle
 	}
 }
 
@@ -89,6 +91,7 @@ type API struct {
 	log      *slog.Logger
 	metrics  *metrics
 	limits   Limits
+	room     func() bool
 	mux      *http.ServeMux
 	rates    rates
 	streams  streams
@@ -103,7 +106,10 @@ func New(cfg Config) *API {
 	a := &API{
 		registry: cfg.Registry, tenants: cfg.Tenants, records: cfg.Records, owner: cfg.Owner,
 		admin: sha256.Sum256([]byte(cfg.AdminToken)), noAdmin: cfg.AdminToken == "",
-		log: cfg.Log, metrics: newMetrics(cfg.Metrics), limits: cfg.Limits,
+		log: cfg.Log, metrics: newMetrics(cfg.Metrics, cfg.Limits), limits: cfg.Limits, room: cfg.Room,
+	}
+	if a.room == nil {
+		a.room = func() bool { return true }
 	}
 	a.mux = a.routes()
 	return a

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/limit"
 )
 
 // slowFlush is how long a page may take into the socket before its reader counts as slow.
@@ -20,9 +21,18 @@ type metrics struct {
 	ends     *prometheus.CounterVec
 	flush    prometheus.Histogram
 	slow     prometheus.Counter
+	limits   map[string]prometheus.Counter // what limits refused, by limit
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
+// Limits by the names of their flags.
+const (
+	limitRequests   = "requests-per-second"
+	limitStreams    = "streams-per-key"
+	limitStreamIdle = "stream-idle"
+	limitBody       = "max-body"
+)
+
+func newMetrics(reg prometheus.Registerer, l Limits) *metrics {
 	opts := func(name, help string) prometheus.CounterOpts {
 		return prometheus.CounterOpts{Namespace: "rollcall", Subsystem: "manage", Name: name, Help: help}
 	}
@@ -42,6 +52,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "flush_duration_seconds", Help: "Time from taking a step of a live query until it was written to the socket.",
 			Buckets: buckets}),
 		slow: prometheus.NewCounter(opts("slow_flushes_total", "Steps that took over half a second to write: slow readers.")),
+	}
+	m.limits = map[string]prometheus.Counter{}
+	for name, value := range map[string]float64{
+		limitRequests: l.RequestsPerSecond, limitStreams: float64(l.StreamsPerKey), limitBody: float64(l.MaxBody),
+		limitStreamIdle: l.StreamIdle.Seconds(),
+	} {
+		m.limits[name] = limit.Register(reg, name, value)
 	}
 	if reg != nil {
 		reg.MustRegister(m.requests, m.duration, m.refusals, m.streams, m.ends, m.flush, m.slow)

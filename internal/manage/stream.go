@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,7 +54,14 @@ type stream struct {
 // stream upgrades the request, whose checks have all passed, and serves it until it ends.
 func (c *call) stream(q registry.Query) error {
 	s := &stream{API: c.API, id: c.w.id, key: c.key, app: q.Application, moved: make(chan struct{}, 1)}
+	if !c.room() {
+		return &api.Error{Code: api.CodeUnavailable, RetryAfter: time.Second,
+			Message: "this node holds as many connections as it can; try again, or another node"}
+	}
 	if err := c.streams.enrol(s, c.limits.StreamsPerKey); err != nil {
+		if api.CodeOf(err) == api.CodeRateLimited {
+			c.metrics.limits[limitStreams].Inc()
+		}
 		return err
 	}
 	defer c.streams.leave(s)
@@ -162,7 +170,10 @@ func (s *stream) writeUntil(period context.Context) bool {
 
 func (s *stream) flush(frames []byte) bool {
 	start := time.Now()
-	if s.conn.Send(frames) != nil {
+	if err := s.conn.Send(frames); err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			s.metrics.limits[limitStreamIdle].Inc()
+		}
 		s.cancel()
 		return false
 	}
@@ -233,8 +244,11 @@ func (s *stream) stopped(err error) {
 	case closed != nil:
 		s.conn.CloseWith(nil, closed.Code, closed.Reason, closeLinger)
 	case errors.Is(err, net.ErrClosed): // goodbye is at it, or the writer failed
-	default:
-		_ = s.conn.Close() // the peer is gone, or was silent for too long
+	default: // the peer is gone, or was silent for too long
+		if errors.Is(err, websock.ErrTimeout) {
+			s.metrics.limits[limitStreamIdle].Inc()
+		}
+		_ = s.conn.Close()
 	}
 }
 

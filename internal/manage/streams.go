@@ -52,6 +52,13 @@ func (ss *streams) leave(s *stream) {
 	ss.running.Done()
 }
 
+// Streams returns how many live streams are open, those that are being upgraded included.
+func (a *API) Streams() int {
+	a.streams.mu.Lock()
+	defer a.streams.mu.Unlock()
+	return len(a.streams.open)
+}
+
 func (ss *streams) all(into []*stream) []*stream {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()

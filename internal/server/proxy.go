@@ -8,16 +8,18 @@ import (
 	"strings"
 )
 
-// resolveClient rewrites RemoteAddr to the client's address, in canonical form, so that nothing behind it needs to know of proxies.
+// resolveClient rewrites RemoteAddr to the client's address in canonical form, without a port, so that nothing behind it needs to know
+// of proxies or parse it; to 0.0.0.0 for a peer that has none.
 // Headers are believed only from trusted peers, and are read from the right: the last address that is not a trusted proxy is the
 // client. X-Forwarded-For wins over Forwarded (RFC 7239) when a request has both, for most proxies set only the former; a proxy
 // must remove the one that it does not set.
 func resolveClient(trusted []netip.Prefix, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		addr := clientAddr(r, trusted)
-		if addr.IsValid() {
-			r.RemoteAddr = netip.AddrPortFrom(addr, 0).String()
+		if !addr.IsValid() {
+			addr = netip.IPv4Unspecified()
 		}
+		r.RemoteAddr = addr.String()
 		next.ServeHTTP(w, r)
 	})
 }

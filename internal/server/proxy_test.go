@@ -33,6 +33,7 @@ func TestClientAddress(t *testing.T) {
 		{"IPv6 without a zone", "[fe80::1%eth0]:1", nil, "fe80::1"},
 		{"IPv6 proxy", "[::1]:1", http.Header{"X-Forwarded-For": {"2001:db8::1"}}, "2001:db8::1"},
 		{"a port", "10.0.0.1:1", http.Header{"X-Forwarded-For": {"203.0.113.7:5555"}}, "203.0.113.7"},
+		{"no address", "pipe", http.Header{"X-Forwarded-For": {"203.0.113.7"}}, "0.0.0.0"},
 		{"X-Forwarded-For wins", "10.0.0.1:1", http.Header{"X-Forwarded-For": {"203.0.113.7"}, "Forwarded": {"for=1.2.3.4"}}, "203.0.113.7"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -42,9 +43,8 @@ func TestClientAddress(t *testing.T) {
 			var got string
 			h := resolveClient(trusted, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.RemoteAddr }))
 			h.ServeHTTP(httptest.NewRecorder(), r)
-			addr, err := netip.ParseAddrPort(got)
-			if err != nil || addr.Addr().String() != tc.want {
-				t.Errorf("client address %q (%v), want %s", got, err, tc.want)
+			if got != tc.want {
+				t.Errorf("client address %q, want %s", got, tc.want)
 			}
 		})
 	}

@@ -12,14 +12,16 @@ import (
 	"time"
 
 	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/limit"
 	"github.com/rollcallhq/rollcall/internal/manage"
 )
 
 // Deadlines of plain HTTP requests; connections that became WebSockets have their own. They bound what a slow or silent client can
-// hold: a handler for half a minute, a connection without a request for two.
+// hold: a handler for half a minute, a connection without a request for two, and that only while nobody else needs the place (door).
 const (
 	headerTimeout  = 10 * time.Second
-	requestTimeout = 30 * time.Second
+	bodyTimeout    = 30 * time.Second // see bounded
+	writeTimeout   = 30 * time.Second // from the end of the head; net/http/pprof adds the time that a profile takes
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 32 << 10
 	shutdownLimit  = 5 * time.Second
@@ -33,23 +35,27 @@ const (
 // listen opens the listeners and loads the certificate.
 func (s *Server) listen(ctx context.Context) (err error) {
 	var lc net.ListenConfig
-	if s.listener, err = lc.Listen(ctx, "tcp", s.cfg.Listen); err != nil {
+	l, err := lc.Listen(ctx, "tcp", s.cfg.Listen)
+	if err != nil {
 		return fmt.Errorf("listen: %w; give another address with --listen", err)
 	}
+	slow := limit.Register(s.metrics, "header-timeout", headerTimeout.Seconds())
+	s.listener = newDoor(l, "connections", s.budget.connections, s.kept, slow, s.metrics, s.log)
 	if s.cfg.TLSCert != "" {
 		cert, err := tls.LoadX509KeyPair(s.cfg.TLSCert, s.cfg.TLSKey)
 		if err != nil {
 			return fmt.Errorf("tls-cert, tls-key: %w", err)
 		}
 		// HTTP/1.1 only: a WebSocket takes its connection over, which HTTP/2 does not allow.
-		s.listener = tls.NewListener(s.listener, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}})
+		s.listener.Listener = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}})
 	}
 	if s.cfg.OpsListen == "" {
 		return nil
 	}
-	if s.opsListener, err = lc.Listen(ctx, "tcp", s.cfg.OpsListen); err != nil {
+	if l, err = lc.Listen(ctx, "tcp", s.cfg.OpsListen); err != nil {
 		return fmt.Errorf("ops-listen: %w; give another address with --ops-listen, or \"\" to turn it off", err)
 	}
+	s.opsListener = newDoor(l, "ops-connections", s.budget.ops, func() int { return 0 }, slow, s.metrics, s.log)
 	return nil
 }
 
@@ -63,8 +69,7 @@ type part struct {
 // records are closed and written. It returns nil after a clean drain.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.release()
-	main := s.httpServer(s.handler(), requestTimeout)
-	ops := s.httpServer(manage.Ops(s.readiness, s.metrics), 0) // a CPU profile is written for as long as it was asked to
+	main, ops := s.httpServers()
 	crowd := newCrowd(s.log)
 
 	// The engine outlives sessions and API: what ends last has something to write to.
@@ -74,11 +79,16 @@ func (s *Server) Run(ctx context.Context) error {
 	stopAPI := crowd.start("api", part{"manage", s.manage.Run})
 	stopHTTP := crowd.start("http", part{"listener", func(context.Context) error { return serve(main, s.listener) }})
 	stopOps := func() {}
-	if s.opsListener != nil {
-		stopOps = crowd.start("ops", part{"ops listener", func(context.Context) error { return serve(ops, s.opsListener) }})
+	if ops != nil {
+		stop := crowd.start("ops", part{"ops listener", func(context.Context) error { return serve(ops, s.opsListener) }})
+		stopOps = func() {
+			_ = ops.Close()
+			stop()
+		}
 	}
 	s.state.Store(int32(serving))
-	s.log.Info("serving", "addr", s.Addr(), "ops", s.OpsAddr(), "node", s.cfg.Node)
+	s.log.Info("serving", "addr", s.Addr(), "ops", s.OpsAddr(), "node", s.cfg.Node,
+		"descriptors", s.budget.descriptors, "maxSessions", s.cfg.Gateway.MaxSessions)
 
 	select {
 	case <-ctx.Done():
@@ -101,8 +111,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.shutdown(dctx, main)
 	stopHTTP()
 	stopEngine()
-	_ = ops.Close() // last, so that the drain can be watched
-	stopOps()
+	stopOps() // last, so that the drain can be watched
 	s.log.Info("stopped")
 	return crowd.err()
 }
@@ -117,15 +126,25 @@ func (s *Server) shutdown(ctx context.Context, srv *http.Server) {
 	}
 }
 
-func (s *Server) httpServer(h http.Handler, timeout time.Duration) *http.Server {
+func (s *Server) httpServers() (main, ops *http.Server) {
+	slow := limit.Register(s.metrics, "body-timeout", bodyTimeout.Seconds())
+	main = httpServer(bounded(s.handler(), slow), s.listener, s.log)
+	if s.opsListener != nil {
+		ops = httpServer(bounded(manage.Ops(s.readiness, s.metrics), slow), s.opsListener, s.log)
+	}
+	return main, ops
+}
+
+// httpServer has no ReadTimeout: that would cut off whoever waits for an answer, such as a profile, as well as slow bodies.
+func httpServer(h http.Handler, d *door, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       timeout,
-		WriteTimeout:      timeout,
+		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // clients' TLS and protocol mistakes
+		ConnState:         d.connState,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // clients' TLS and protocol mistakes
 	}
 }
 

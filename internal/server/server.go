@@ -7,11 +7,11 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -44,7 +44,9 @@ type Config struct {
 	TrustedProxies []netip.Prefix // peers whose X-Forwarded-For or Forwarded is believed
 	DrainDelay     time.Duration  // between failing readiness and closing the listener
 	Drain          time.Duration  // how long a drain may take in all, DrainDelay included; 0 = 20 s
-	Gateway        gateway.Limits
+	Descriptors    int            // that the node may use; 0 = as many as the process may open
+	Reserve        int            // of these, needed by other code in the process
+	Gateway        gateway.Limits // MaxSessions 0 = as many as the descriptors allow
 	Manage         manage.Limits
 	Log            *slog.Logger // nil = discard
 }
@@ -61,6 +63,7 @@ const (
 // Server is one node.
 type Server struct {
 	cfg        Config
+	budget     budget
 	log        *slog.Logger
 	state      atomic.Int32
 	adminToken string
@@ -76,7 +79,7 @@ type Server struct {
 	metrics     *prometheus.Registry
 	beatErr     atomic.Pointer[error]
 
-	listener, opsListener net.Listener
+	listener, opsListener *door
 }
 
 // nodeNames are the names that a node may have: they stand in serverIds, before the colon.
@@ -88,7 +91,14 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: cfg.Log, metrics: prometheus.NewRegistry()}
+	budget, err := share(cmp.Or(cfg.Descriptors, descriptorLimit()), cfg.Reserve)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Gateway.MaxSessions, err = budget.maxSessions(cfg.Gateway.MaxSessions); err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, budget: budget, log: cfg.Log, metrics: prometheus.NewRegistry()}
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := s.open(ctx); err != nil {
 		s.release()
@@ -197,14 +207,20 @@ func (s *Server) assemble() {
 	s.recorder = store.NewRecorder(store.RecorderConfig{Records: s.db.Records(), Log: s.log, Metrics: s.metrics})
 	s.gateway = gateway.New(gateway.Config{
 		Node: s.cfg.Node, Incarnation: s.incarnation, Registry: s.rows, Tenants: s.tenants, Records: s.recorder,
-		Log: s.log, Metrics: s.metrics, Limits: s.cfg.Gateway,
+		Log: s.log, Metrics: s.metrics, Limits: s.cfg.Gateway, Room: s.room,
 	})
 	s.tenants.OnApplication(s.gateway.Apply)
 	s.manage = manage.New(manage.Config{
 		Registry: s.rows, Tenants: s.tenants, Records: s.recorder, Owner: owner{s.gateway, s.tenants},
-		AdminToken: s.adminToken, Log: s.log, Metrics: s.metrics, Limits: s.cfg.Manage,
+		AdminToken: s.adminToken, Log: s.log, Metrics: s.metrics, Limits: s.cfg.Manage, Room: s.room,
 	})
 }
+
+// kept returns how many connections of the main listener sessions and streams have taken over.
+func (s *Server) kept() int { return s.gateway.Sockets() + s.manage.Streams() }
+
+// room tells whether one more of them leaves enough for plain requests.
+func (s *Server) room() bool { return s.kept() < places(s.budget.kept) }
 
 // owner is manage.Owner on a node that has no cluster: every session is its own.
 type owner struct {
@@ -266,7 +282,7 @@ func (s *Server) Rows() *registry.Registry { return s.rows }
 
 // release undoes open.
 func (s *Server) release() {
-	for _, l := range []net.Listener{s.listener, s.opsListener} {
+	for _, l := range []*door{s.listener, s.opsListener} {
 		if l != nil {
 			_ = l.Close() // closed by its http.Server already, when it ran
 		}
