@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"regexp"
 	"strings"
 	"sync"
@@ -116,7 +117,11 @@ func newFixtureOn(t testing.TB, limits Limits, l net.Listener, unparked bool) *f
 	f.tenants.OnApplication(f.g.Apply)
 
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.RemoteAddr = "0.0.0.0" // as package server resolves a pipe
+		addr := "0.0.0.0" // as package server resolves a pipe
+		if tcp, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+			addr = tcp.Addr().String()
+		}
+		r.RemoteAddr = addr
 		f.g.ServeHTTP(w, r)
 	})
 	srv := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}

@@ -25,7 +25,9 @@ func bounded(next http.Handler, slow prometheus.Counter) http.Handler {
 		r.Body = body
 		body.within(dawdle)
 		next.ServeHTTP(w, r)
-		body.within(dawdle)
+		if !body.late {
+			body.within(dawdle)
+		}
 	})
 }
 

@@ -20,8 +20,8 @@ import (
 // hold: a handler for half a minute, a connection without a request for two, and that only while nobody else needs the place (door).
 const (
 	headerTimeout  = 10 * time.Second
-	bodyTimeout    = 30 * time.Second // see bounded
-	writeTimeout   = 30 * time.Second // from the end of the head; net/http/pprof adds the time that a profile takes
+	bodyTimeout    = 15 * time.Second // see bounded
+	writeTimeout   = 45 * time.Second // from the end of the head: the body, the 25 s that a change may take, and the answer
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 32 << 10
 	shutdownLimit  = 5 * time.Second
