@@ -2,6 +2,7 @@ package server
 
 import (
 	"container/list"
+	"context"
 	"crypto/tls"
 	"log/slog"
 	"net"
@@ -16,8 +17,9 @@ import (
 )
 
 // door bounds the connections that a listener accepts. When all places are taken it makes room: the connection that has been
-// without a request for longest is closed, whether it is idle or slow to send its first. So whoever holds connections open without
-// asking for anything keeps nobody out. Only when all have a request under way or were taken over is the newcomer closed, at once.
+// without a handler for longest is closed, whether it is idle, slow to send a request, or slow to send the rest of one that was
+// answered. So whoever holds connections open without asking for anything keeps nobody out. Only when all have a handler at work
+// or were taken over is the newcomer closed, at once.
 //
 // It counts plain HTTP connections by what net/http reports of them; those that were taken over are counted by who has them, so
 // that connections need no wrapping, which would hide from them what TCP can do.
@@ -32,14 +34,14 @@ type door struct {
 
 	mu      sync.Mutex
 	plain   map[net.Conn]*visit // every connection that is not taken over
-	waiting list.List           // of net.Conn: those of plain without a request, the longest first
+	waiting list.List           // of net.Conn: those of plain without a handler, the longest first
 }
 
 // visit is one plain connection.
 type visit struct {
 	since time.Time     // accepted
-	first bool          // its first request has not come
-	place *list.Element // in waiting; nil while a request is under way
+	asked bool          // a request has come
+	place *list.Element // in waiting; nil while a handler is at work
 }
 
 // newDoor returns the door of a listener, whose bound of n connections shows in the metrics under the given name. slow counts
@@ -118,32 +120,66 @@ func abort(conn net.Conn) {
 	_ = conn.Close()
 }
 
-// connState is for http.Server.ConnState. A connection becomes active when its request's head is complete, or has failed.
+// connState is for http.Server.ConnState.
 func (d *door) connState(conn net.Conn, state http.ConnState) {
-	now := time.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if state == http.StateNew {
-		d.plain[conn] = &visit{since: now, first: true, place: d.waiting.PushBack(conn)}
-		return
-	}
 	v := d.plain[conn]
-	if v == nil {
-		return // it made room
+	switch {
+	case state == http.StateNew:
+		d.plain[conn] = &visit{since: time.Now(), place: d.waiting.PushBack(conn)}
+	case v == nil: // it made room
+	case state == http.StateIdle:
+		d.restLocked(conn, v)
+	case state == http.StateHijacked, state == http.StateClosed:
+		if !v.asked && time.Since(v.since) >= headerTimeout {
+			d.slow.Inc()
+		}
+		d.workLocked(v)
+		delete(d.plain, conn)
 	}
-	if v.first && now.Sub(v.since) >= headerTimeout {
-		d.slow.Inc()
-	}
-	v.first = false
+}
+
+func (d *door) restLocked(conn net.Conn, v *visit) {
+	d.workLocked(v)
+	v.place = d.waiting.PushBack(conn)
+}
+
+func (d *door) workLocked(v *visit) {
 	if v.place != nil {
 		d.waiting.Remove(v.place)
 		v.place = nil
 	}
-	switch state {
-	case http.StateIdle:
-		v.place = d.waiting.PushBack(conn)
-	case http.StateHijacked, http.StateClosed:
-		delete(d.plain, conn)
-	case http.StateNew, http.StateActive:
+}
+
+// connKey is the key of a request's connection in its context.
+type connKey struct{}
+
+// connContext is for http.Server.ConnContext.
+func (*door) connContext(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, conn)
+}
+
+// watch tells the door when a handler is at work.
+func (d *door) watch(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, _ := r.Context().Value(connKey{}).(net.Conn)
+		d.handler(conn, true)
+		defer d.handler(conn, false)
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (d *door) handler(conn net.Conn, atWork bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	v := d.plain[conn]
+	switch {
+	case v == nil: // it made room, or was taken over
+	case atWork:
+		v.asked = true
+		d.workLocked(v)
+	default:
+		d.restLocked(conn, v)
 	}
 }

@@ -138,12 +138,13 @@ func (s *Server) httpServers() (main, ops *http.Server) {
 // httpServer has no ReadTimeout: that would cut off whoever waits for an answer, such as a profile, as well as slow bodies.
 func httpServer(h http.Handler, d *door, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           h,
+		Handler:           d.watch(h),
 		ReadHeaderTimeout: headerTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ConnState:         d.connState,
+		ConnContext:       d.connContext,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // clients' TLS and protocol mistakes
 	}
 }

@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"bufio"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -41,12 +40,12 @@ func TestMain(m *testing.M) {
 
 func serveChild(data string) error {
 	ctx := context.Background()
-	srv, err := server.New(ctx, server.Config{Listen: "127.0.0.1:0", Data: data, Node: "srv-01",
+	srv, err := server.New(ctx, server.Config{Listen: "127.0.0.1:0", OpsListen: "127.0.0.1:0", Data: data, Node: "srv-01",
 		Bootstrap: filepath.Join(data, "bootstrap.yaml"), Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {
 		return err
 	}
-	fmt.Println(srv.Addr())
+	fmt.Println(srv.Addr(), srv.OpsAddr())
 	return srv.Run(ctx)
 }
 
@@ -67,11 +66,11 @@ func startChild(t *testing.T, data string) (*testkit.Server, *os.Process) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	addr, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
+	var addr, ops string
+	if _, err := fmt.Fscanln(out, &addr, &ops); err != nil {
 		t.Fatalf("the child did not start: %v", err)
 	}
-	return &testkit.Server{URL: "http://" + strings.TrimSpace(addr), Data: data}, cmd.Process
+	return &testkit.Server{URL: "http://" + addr, Ops: "http://" + ops, Data: data}, cmd.Process
 }
 
 func decode(t testing.TB, status, want int, body []byte, out any) {
