@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,6 +68,7 @@ type fixture struct {
 	records  *store.Recorder
 	metrics  *prometheus.Registry
 	log      *syncBuffer
+	full     atomic.Bool // the node has no room for connections
 	dial     func() net.Conn
 	patience time.Duration // of a client
 }
@@ -113,7 +115,7 @@ func newFixtureOn(t testing.TB, limits Limits, l net.Listener, unparked bool) *f
 	}
 	f.records = store.NewRecorder(store.RecorderConfig{Records: db.Records(), Log: log})
 	f.g = New(Config{Node: "srv-01", Incarnation: 1, Registry: f.registry, Tenants: f.tenants, Records: f.records, Log: log,
-		Metrics: f.metrics, Limits: limits, Unparked: unparked})
+		Metrics: f.metrics, Limits: limits, Unparked: unparked, Room: func() bool { return !f.full.Load() }})
 	f.tenants.OnApplication(f.g.Apply)
 
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

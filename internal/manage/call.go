@@ -55,9 +55,12 @@ func (c *call) authenticate() error {
 	c.key, c.w.key = key, key.PublicID
 	if wait := c.rates.take(key.PublicID, c.isStream(), c.limits, time.Now()); wait > 0 {
 		c.metrics.limits[limitRequests].Inc()
+		what, burst := "make %g requests", c.limits.RequestBurst
+		if c.isStream() {
+			what, burst = "open %g streams", c.limits.StreamsPerKey
+		}
 		return &api.Error{Code: api.CodeRateLimited, RetryAfter: wait, Message: fmt.Sprintf(
-			"this API key may make %g requests a second (burst %d); try again in %s s", c.limits.RequestsPerSecond, c.limits.RequestBurst,
-			retryAfter(wait))}
+			"this API key may "+what+" a second (burst %d); try again in %s s", c.limits.RequestsPerSecond, burst, retryAfter(wait))}
 	}
 	return nil
 }

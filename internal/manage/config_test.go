@@ -488,4 +488,7 @@ func TestMaxBody(t *testing.T) {
 	if msg := k.refusal(request{method: "POST", path: path, body: body + " "}, api.CodeBodyTooLarge); !strings.Contains(msg, "100 bytes") {
 		t.Error(msg)
 	}
+	if n := k.counter("max-body"); n != 1 {
+		t.Errorf("%v were counted, want 1", n)
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -131,6 +132,7 @@ type kit struct {
 	metrics  *prometheus.Registry
 	server   *httptest.Server
 	log      *syncBuffer
+	full     atomic.Bool // the node has no room for streams
 	stop     func() // ends API.Run and waits for it
 	spec     routers.Router
 }
@@ -159,7 +161,7 @@ func newKit(t testing.TB, limits manage.Limits) *kit {
 	k.tenants.OnApplication(k.owner.apply)
 	k.api = manage.New(manage.Config{
 		Registry: k.registry, Tenants: k.tenants, Records: k.recorder, Owner: k.owner, AdminToken: adminWord, Log: log,
-		Metrics: k.metrics, Limits: limits,
+		Metrics: k.metrics, Limits: limits, Room: func() bool { return !k.full.Load() },
 	})
 	k.server = httptest.NewServer(resolved(k.api))
 	k.spec = openAPIRouter(t)

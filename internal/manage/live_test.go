@@ -197,7 +197,12 @@ func TestRateLimit(t *testing.T) {
 	if a.status != http.StatusTooManyRequests || a.header.Get("Retry-After") != "2" && a.header.Get("Retry-After") != "1" {
 		t.Errorf("%d %v %s", a.status, a.header, a.body)
 	}
-	k.refusal(request{path: livePath}, api.CodeRateLimited)
+	if message := k.refusal(request{path: livePath}, api.CodeRateLimited); !strings.Contains(message, "0.5 requests a second (burst 3); try again in") {
+		t.Errorf("the message does not name the limit: %s", message)
+	}
+	if n := k.counter("requests-per-second"); n != 2 {
+		t.Errorf("%v were counted, want 2", n)
+	}
 	if a := k.do(request{path: livePath, key: readKey}); a.status != http.StatusOK {
 		t.Errorf("another key: %d %s", a.status, a.body)
 	}

@@ -341,6 +341,23 @@ func TestG7AccessIsContinuous(t *testing.T) {
 	}
 }
 
+// TestNoRoom: a node that can keep no more connections refuses streams before the upgrade, and answers lists.
+func TestNoRoom(t *testing.T) {
+	k := newKit(t, unlimited)
+	k.full.Store(true)
+	if code := k.dialRefused(fullKey, query); code != api.CodeUnavailable {
+		t.Errorf("a stream: %q", code)
+	}
+	if a := k.do(request{path: livePath}); a.status != http.StatusOK {
+		t.Errorf("a list: %d", a.status)
+	}
+	k.full.Store(false)
+	k.watch(fullKey, query)
+	if n := k.api.Streams(); n != 1 {
+		t.Errorf("%d streams", n)
+	}
+}
+
 func (k *kit) eventually(what string, ok func() bool) {
 	k.t.Helper()
 	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
@@ -359,10 +376,31 @@ func TestStreamsPerKey(t *testing.T) {
 	if code := k.dialRefused(fullKey, query); code != api.CodeRateLimited {
 		t.Errorf("one too many: %q", code)
 	}
+	if n := k.counter("streams-per-key"); n != 1 {
+		t.Errorf("%v were counted, want 1", n)
+	}
 	k.watch(readKey, query)
 	peers[0].close()
 	k.eventually("a place is free again", func() bool { return k.gauge("rollcall_manage_streams") == 3 })
 	k.watch(fullKey, query)
+}
+
+// counter returns how often a limit refused something.
+func (k *kit) counter(limit string) float64 {
+	k.t.Helper()
+	families, err := k.metrics.Gather()
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "rollcall_limit_refusals_total" && m.GetLabel()[0].GetValue() == limit {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	k.t.Fatalf("no limit %s", limit)
+	return 0
 }
 
 func (k *kit) gauge(name string) float64 {
@@ -484,6 +522,9 @@ func TestSilentPeers(t *testing.T) {
 		t.Errorf("dropped after %v and %d pings", took, pings)
 	}
 	k.eventually("one stream is left", func() bool { return k.gauge("rollcall_manage_streams") == 1 })
+	if n := k.counter("stream-idle"); n != 1 {
+		t.Errorf("%v were counted, want 1", n)
+	}
 
 	k.server.Close()
 	k.restart(func(l net.Listener) net.Listener { return smallBuffers{l} })
