@@ -133,7 +133,7 @@ type kit struct {
 	server   *httptest.Server
 	log      *syncBuffer
 	full     atomic.Bool // the node has no room for streams
-	stop     func() // ends API.Run and waits for it
+	stop     func()      // ends API.Run and waits for it
 	spec     routers.Router
 }
 
