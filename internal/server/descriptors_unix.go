@@ -12,7 +12,7 @@ func descriptorLimit() int {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
 		return 0
 	}
-	n := uint64(l.Cur) //nolint:unconvert,gosec // signed on some systems
+	n := uint64(l.Cur) //nolint:unconvert // signed on some systems
 	if n > endless {
 		return 0
 	}

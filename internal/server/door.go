@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"crypto/tls"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -81,7 +82,8 @@ func (d *door) Accept() (net.Conn, error) {
 // noteFailure logs the first of a series of errors; the counter has them all.
 func (d *door) noteFailure(err error) {
 	//nolint:staticcheck // it is what http.Server asks
-	if temporary, ok := err.(net.Error); !ok || !temporary.Temporary() {
+	var temporary net.Error
+	if errors.As(err, &temporary) {
 		return // the listener was closed
 	}
 	d.acceptErrors.Inc()

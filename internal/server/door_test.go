@@ -43,7 +43,7 @@ func (p *pipes) Close() error   { close(p.closed); return nil }
 func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
 // doorFixture is an HTTP server behind a door. Its handler answers "ok" to everything, without reading bodies; but /read reads
-// them, and /busy answers when the test ends.
+// them, /big answers much, /long takes 2 s, and /busy answers when the test ends.
 type doorFixture struct {
 	*testing.T
 	*pipes
@@ -68,6 +68,10 @@ func newDoorFixture(t *testing.T, n int, kept func() int) *doorFixture {
 			if _, err := io.ReadAll(r.Body); err != nil {
 				w.WriteHeader(http.StatusBadRequest)
 			}
+		case "/big": // more than waits for the handler's end
+			_, _ = io.WriteString(w, strings.Repeat("x", 64<<10))
+		case "/long":
+			time.Sleep(2 * time.Second)
 		case "/busy":
 			<-over
 		}
@@ -256,6 +260,10 @@ func TestSlowBodies(t *testing.T) {
 				t.Errorf("a body that stops took %s", took)
 			}
 			start = time.Now()
+			if got := f.dial().send("POST /big HTTP/1.1\r\nHost: h\r\n" + framing + "x").answer(); got != 200 || time.Since(start) > dawdle {
+				t.Errorf("a large answer to a body that nobody reads: %d after %s", got, time.Since(start))
+			}
+			start = time.Now()
 			unread := f.dial().send("POST / HTTP/1.1\r\nHost: h\r\n" + framing + "x")
 			if got, took := unread.answer(), time.Since(start); got != 200 || took > dawdle {
 				t.Errorf("a body that nobody reads: %d after %s", got, took)
@@ -267,6 +275,11 @@ func TestSlowBodies(t *testing.T) {
 		}
 		if v := f.metric("bodies"); v != 2 {
 			t.Errorf("%v slow bodies were counted, want 2", v)
+		}
+		late := f.dial().send("POST /long HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n")
+		time.Sleep(2*time.Second + dawdle/2)
+		if got := late.send("{}").answer(); got != 200 || late.get("/") != 200 {
+			t.Errorf("the rest of a body, soon after its handler: %d", got)
 		}
 		whole := f.dial()
 		for _, path := range []string{"/read", "/", "/read"} {
