@@ -81,10 +81,8 @@ func (d *door) Accept() (net.Conn, error) {
 
 // noteFailure logs the first of a series of errors; the counter has them all.
 func (d *door) noteFailure(err error) {
-	//nolint:staticcheck // it is what http.Server asks
-	var temporary net.Error
-	if errors.As(err, &temporary) {
-		return // the listener was closed
+	if errors.Is(err, net.ErrClosed) {
+		return
 	}
 	d.acceptErrors.Inc()
 	if !d.failing.Swap(true) {
