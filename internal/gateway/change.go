@@ -20,7 +20,14 @@ func (s *session) authorize(f *frame, now time.Time) {
 	if s.answerProblem(f) {
 		return
 	}
-	grant, err := s.verifyRenewal(*token)
+	s.renew(*token, now, question{})
+}
+
+func (s *session) renew(token string, now time.Time, q question) {
+	grant, err := s.verifyRenewal(token, q.presented)
+	if s.postpone(q, err, func(q question) { s.renew(token, now, q) }) {
+		return
+	}
 	if err == nil {
 		err = s.adopt(grant, now)
 	}
@@ -39,14 +46,15 @@ func (s *session) authorize(f *frame, now time.Time) {
 
 // verifyRenewal judges a token for this session's application. A token that names an application is judged as that one's, so that
 // one of another application is a mismatch; one that names none, as ours.
-func (s *session) verifyRenewal(token string) (tenant.Grant, error) {
+func (s *session) verifyRenewal(token string, presented time.Time) (tenant.Grant, error) {
 	if token == "" {
 		return tenant.Grant{}, api.Errorf(api.CodeTokenInvalid, "the token is empty")
 	}
 	tenants, app := s.gateway.cfg.Tenants, s.application()
-	grant, err := tenants.Verify(context.Background(), tenant.Credential{Token: token})
+	grant, err := tenants.Verify(context.Background(), tenant.Credential{Token: token, Presented: presented})
 	if api.CodeOf(err) == api.CodeApplicationUnknown {
-		grant, err = tenants.Verify(context.Background(), tenant.Credential{Token: token, Application: app.String()})
+		grant, err = tenants.Verify(context.Background(), tenant.Credential{Token: token, Application: app.String(),
+			Presented: presented})
 	}
 	if err == nil && grant.Application.ID != app {
 		err = api.Errorf(api.CodeTokenMismatch, "the token is for another application than the session")

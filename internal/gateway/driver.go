@@ -40,6 +40,10 @@ func (g *Gateway) begin(s *session, conn *websock.Conn) {
 // drive is the driver of a session that has a goroutine: it reads until the session's next deadline, and hands over what came.
 func drive(s *session, conn *websock.Conn) {
 	for {
+		for s.postponed != nil {
+			s.postponed.await(s.gateway.stopping)
+			s.resume()
+		}
 		msg, err := conn.Receive(s.due())
 		if !s.step(msg, err, time.Now()) {
 			break
@@ -68,6 +72,9 @@ func (p *parkedSession) serve(buf []byte, waited time.Duration) time.Time {
 		s.end(crowded())
 	}
 	for p.leaveBy == 0 {
+		if s.postponed != nil && !p.resumed() {
+			return time.Time{}
+		}
 		msg, err := p.conn.Receive(buf)
 		now := time.Now()
 		if errors.Is(err, websock.ErrTimeout) {
@@ -86,4 +93,26 @@ func (p *parkedSession) serve(buf []byte, waited time.Duration) time.Time {
 		return time.Time{}
 	}
 	return p.leaveBy.time()
+}
+
+// resumed resumes the postponed frame if what it waits for has come; else the session rests until it has. That costs a goroutine for
+// as long, which is counted with the connection.
+func (p *parkedSession) resumed() bool {
+	s := p.session
+	for s.postponed != nil {
+		q := s.postponed
+		if !q.came.Load() && !s.hasEnded() {
+			if !q.awaited {
+				q.awaited = true
+				s.gateway.conns.Go(func() {
+					q.await(s.gateway.stopping)
+					q.came.Store(true)
+					p.Wake()
+				})
+			}
+			return false
+		}
+		s.resume()
+	}
+	return true
 }

@@ -73,6 +73,14 @@ type fixture struct {
 	patience time.Duration // of a client
 }
 
+// silentIssuer never answers.
+type silentIssuer struct{}
+
+func (silentIssuer) RoundTrip(req *http.Request) (*http.Response, error) {
+	<-req.Context().Done()
+	return nil, req.Context().Err()
+}
+
 // newFixture serves on loopback.
 func newFixture(t testing.TB, limits Limits) *fixture {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -107,7 +115,7 @@ func newFixtureOn(t testing.TB, limits Limits, l net.Listener, unparked bool) *f
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.tenants, err = tenant.New(t.Context(), tenant.Config{Store: db.Config(), Log: log}); err != nil {
+	if f.tenants, err = tenant.New(t.Context(), tenant.Config{Store: db.Config(), Log: log, Issuers: silentIssuer{}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.tenants.Bootstrap(t.Context(), strings.NewReader(bootstrap)); err != nil {

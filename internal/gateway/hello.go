@@ -33,9 +33,8 @@ func readHello(f *frame) (greeting, error) {
 	return h, f.err
 }
 
-// hello opens the session: verify, check, stage the record, insert the row, wait for the record, welcome.
+// hello reads the first frame.
 func (s *session) hello(f *frame, now time.Time) {
-	g := s.gateway
 	h, err := readHello(f)
 	if err != nil {
 		s.end(cause{close: api.CloseBadHello, text: "hello: " + err.Error(), reason: api.EndProtocolError})
@@ -43,13 +42,23 @@ func (s *session) hello(f *frame, now time.Time) {
 	}
 	up := s.upgrade
 	s.upgrade, s.helloBy = nil, 0
+	s.greet(h, up, now, question{})
+}
+
+// greet opens the session: verify, check, stage the record, insert the row, wait for the record, welcome. When keys are to be fetched
+// first, it comes back to it: a slow issuer takes no place among the hellos in flight.
+func (s *session) greet(h greeting, up *upgrade, now time.Time, q question) {
+	g := s.gateway
 	if !g.beginHello() {
 		s.end(crowded())
 		return
 	}
 	defer g.endHello()
 
-	grant, err := g.verify(h, up)
+	grant, err := g.verify(h, up, q.presented)
+	if s.postpone(q, err, func(q question) { s.greet(h, up, now, q) }) {
+		return
+	}
 	if err != nil {
 		s.end(refusedFor(err))
 		return
@@ -101,7 +110,7 @@ func (g *Gateway) beginHello() bool {
 func (g *Gateway) endHello() { <-g.hellos }
 
 // verify judges the hello's credential, and what the credential then says of the rest.
-func (g *Gateway) verify(h greeting, up *upgrade) (tenant.Grant, error) {
+func (g *Gateway) verify(h greeting, up *upgrade, presented time.Time) (tenant.Grant, error) {
 	token := h.token
 	if token == nil && h.publishableKey == nil { // what the client says in its hello goes before what a proxy may have added
 		token = up.bearer
@@ -117,7 +126,8 @@ func (g *Gateway) verify(h greeting, up *upgrade) (tenant.Grant, error) {
 		return tenant.Grant{}, api.Errorf(api.CodeApplicationUnknown, "the application is empty")
 	}
 	grant, err := g.cfg.Tenants.Verify(context.Background(), tenant.Credential{
-		Token: orEmpty(token), PublishableKey: orEmpty(h.publishableKey), Application: orEmpty(h.application)})
+		Token: orEmpty(token), PublishableKey: orEmpty(h.publishableKey), Application: orEmpty(h.application),
+		Presented: presented})
 	if err != nil {
 		return grant, err
 	}

@@ -35,15 +35,17 @@ type session struct {
 	pongBy  moment
 	notice  moment // of the token's expiry
 	grace   moment // the end of the token's grace
+	// postponed is the frame to resume before anything more is read; nil = none.
+	postponed *postponed
 
-	mu   sync.Mutex
-	told chan struct{} // made by the one who ends the session, closed when its client was told
-	live bool          // in the registry; then what follows holds
+	mu    sync.Mutex
+	told  chan struct{} // made by the one who ends the session, closed when its client was told
+	live  bool          // in the registry; then what follows holds
+	named bool          // record.Name was given by the client
 	// record and credential are what the row and the record were last made of.
 	record     store.Record
 	credential registry.Credential
 	cid        string         // the token's claim, "" when it has none
-	named      bool           // record.Name was given by the client
 	tokens     []store.Denial // every unexpired token that was presented, as it would be denied
 	activeAt   api.Millis
 }

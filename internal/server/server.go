@@ -151,7 +151,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.db, err = store.Open(ctx, s.databaseURL()); err != nil {
 		return fmt.Errorf("database: %w", err)
 	}
-	if s.tenants, err = tenant.New(ctx, tenant.Config{Store: s.db.Config(), Log: s.log}); err != nil {
+	if s.tenants, err = tenant.New(ctx, tenant.Config{Store: s.db.Config(), Log: s.log, Metrics: s.metrics}); err != nil {
 		return fmt.Errorf("database: %w", err)
 	}
 	if err = s.bootstrap(ctx); err != nil {

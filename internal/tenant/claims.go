@@ -18,7 +18,9 @@ import (
 // claims are what Rollcall reads of a token (page 3, "Session tokens").
 type claims struct {
 	id                             string
-	expiresAt, issuedAt            api.Millis
+	expiresAt                      api.Millis
+	issuedAt                       api.Millis // in whole seconds
+	early                          bool       // it said that it was issued after it was presented
 	epoch                          uint64
 	login, license, clientID, name string
 }
@@ -59,6 +61,7 @@ func readClaims(token string, in jwt.MapClaims, now api.Millis, rollcall bool) (
 	if !rollcall && iat*1000 > float64(now.Add(api.IssuedAtSkew)) {
 		return c, tokenInvalid("the token's claim iat lies in the future")
 	}
+	c.early = !rollcall && iat*1000 > float64(now)
 	if rollcall {
 		number, _ := in["epoch"].(json.Number)
 		if c.epoch, err = strconv.ParseUint(number.String(), 10, 64); err != nil {

@@ -12,11 +12,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/jwks"
 	"github.com/rollcallhq/rollcall/internal/store"
 )
 
@@ -38,6 +42,10 @@ type Config struct {
 	Log   *slog.Logger     // nil = discard
 	// Poll is how often the version row is read; 0 = 500 ms.
 	Poll time.Duration
+	// Metrics has the numbers of fetching issuers' keys; nil = none.
+	Metrics prometheus.Registerer
+	// Issuers is how issuers' keys are fetched; nil = over HTTP, as docs/management-api.md says.
+	Issuers http.RoundTripper
 }
 
 // Directory holds the tenants. Safe for concurrent use.
@@ -45,6 +53,7 @@ type Directory struct {
 	cfg     Config
 	signing []byte // the server's secret for session tokens, shared by all nodes
 	uses    *uses
+	issuers *jwks.Cache
 
 	reading turn          // held while changes are read and taken over, so that versions come in order
 	telling turn          // held while OnApplication's function runs
@@ -97,6 +106,7 @@ func New(ctx context.Context, cfg Config) (*Directory, error) {
 	for i := range d.raising {
 		d.raising[i] = newTurn()
 	}
+	d.issuers = jwks.New(jwks.Config{InUse: d.usesIssuer, Transport: cfg.Issuers, Log: cfg.Log, Metrics: cfg.Metrics})
 	var err error
 	if d.signing, err = cfg.Store.Secret(ctx, "token-signing", randomBytes(32)); err != nil {
 		return nil, fmt.Errorf("cannot read the token signing secret: %w", err)
@@ -122,12 +132,14 @@ func (d *Directory) OnApplication(fn func(Application) int) {
 	d.drain()
 }
 
-// Run polls for changes, writes the keys' last uses and purges denials until ctx ends; it returns when all of that has stopped.
+// Run polls for changes, fetches issuers' keys, writes the API keys' last uses and purges denials until ctx ends; it returns when
+// all of that has stopped.
 func (d *Directory) Run(ctx context.Context) error {
 	var parts sync.WaitGroup
 	parts.Go(func() { d.poll(ctx) })
 	parts.Go(func() { d.tellChanges(ctx) })
 	parts.Go(func() { d.keepHouse(ctx) })
+	parts.Go(func() { d.issuers.Run(ctx) })
 	parts.Wait()
 	return nil
 }

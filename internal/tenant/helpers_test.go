@@ -187,10 +187,16 @@ func newDB(t *testing.T) store.Config {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldWith(t, Config{})
+}
+
+func newWorldWith(t *testing.T, cfg Config) *world {
+	t.Helper()
 	w := &world{t: t, db: &flaky{Config: newDB(t)}, clock: &clock{t: noon}, log: new(bytes.Buffer)}
 	var err error
-	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	w.Directory, err = New(t.Context(), Config{Store: w.db, Now: w.clock.now, Log: log})
+	cfg.Store, cfg.Now = w.db, w.clock.now
+	cfg.Log = slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	w.Directory, err = New(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,11 +12,14 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/jwks"
 	"github.com/rollcallhq/rollcall/internal/store"
 )
 
 // rollcallKid is the header `kid` of the tokens that Rollcall issues; an operator's own issuer cannot use it.
 const rollcallKid = "rollcall"
+
+const hs256 = "HS256"
 
 // Credential is what a client presents to open or authorize a session. The token is judged when there is one; a publishable key
 // beside it must be valid too.
@@ -24,6 +27,8 @@ type Credential struct {
 	Token          string
 	PublishableKey string
 	Application    string // id or number; "" = the credential names it
+	// Presented is when the client presented it, as KeysPending said; zero = now.
+	Presented time.Time
 }
 
 // Grant is a verified credential.
@@ -32,7 +37,7 @@ type Grant struct {
 	Authorized     bool
 	Rollcall       bool // issued by Rollcall: judged by Epoch; else by IssuedAt
 	Epoch          uint64
-	IssuedAt       api.Millis // in whole seconds, as revocation compares it
+	IssuedAt       api.Millis // in whole seconds, as revocation compares it; never later than when it was presented
 	TokenExpiresAt api.Millis
 	TokenID        string // "jti:…" or "sha256:…"; "" without a token
 	Login          string
@@ -41,8 +46,9 @@ type Grant struct {
 	Name           string
 }
 
-// Verify judges a credential. The errors are *api.Error with token_invalid, token_expired, token_revoked,
-// publishable_key_invalid, application_unknown, application_paused, application_archived.
+// Verify judges a credential, from memory. The errors are *api.Error with token_invalid, token_expired, token_revoked,
+// publishable_key_invalid, application_unknown, application_paused, application_archived; or unavailable, when the keys of the
+// application's issuer are not here and cannot be fetched, as *KeysPending while it is worth waiting for them.
 //
 // Whose application it is: the given one, else the first that the token's `aud` names, else the publishable key's. Then the
 // credential is judged, and only a good one learns whether the application is paused or archived: archived comes before
@@ -70,7 +76,7 @@ func (d *Directory) Verify(ctx context.Context, c Credential) (Grant, error) {
 	var grant Grant
 	if c.Token != "" {
 		var err error
-		if grant, err = d.verifyToken(ctx, c.Token, app, named, keyApp); err != nil {
+		if grant, err = d.verifyToken(ctx, c, app, named, keyApp); err != nil {
 			return Grant{}, err
 		}
 	} else {
@@ -123,13 +129,14 @@ func errArchived() error {
 }
 
 // jwtParser takes no claim on trust: claims are judged by readClaims, which can say what is wrong with which. Strict decoding,
-// because two spellings of one token would be two tokens to a denial.
-var jwtParser = jwt.NewParser(jwt.WithValidMethods([]string{"HS256"}), jwt.WithStrictDecoding(), jwt.WithJSONNumber(),
-	jwt.WithoutClaimsValidation())
+// because two spellings of one token would be two tokens to a denial. Which algorithm goes with which key verificationKey says.
+var jwtParser = jwt.NewParser(jwt.WithValidMethods(append([]string{hs256}, jwks.Algorithms...)), jwt.WithStrictDecoding(),
+	jwt.WithJSONNumber(), jwt.WithoutClaimsValidation())
 
 // verifyToken judges a token. app is the application when named, else the token's `aud` names it, else keyApp is it, if any.
-func (d *Directory) verifyToken(ctx context.Context, token string, app Application, named bool,
+func (d *Directory) verifyToken(ctx context.Context, c Credential, app Application, named bool,
 	keyApp *Application) (Grant, error) {
+	token := c.Token
 	if err := checkTokenForm(token); err != nil {
 		return Grant{}, err
 	}
@@ -144,7 +151,7 @@ func (d *Directory) verifyToken(ctx context.Context, token string, app Applicati
 		}
 		var key any
 		var err error
-		key, rollcall, err = d.verificationKey(t, app)
+		key, rollcall, err = d.verificationKey(t, app, c.Presented)
 		return key, err
 	})
 	if err != nil {
@@ -167,6 +174,9 @@ func (d *Directory) verifyToken(ctx context.Context, token string, app Applicati
 	}
 	if app, err = d.notRevoked(ctx, app, read, rollcall); err != nil {
 		return Grant{}, err
+	}
+	if read.early { // so that the registry's door, too, takes it for what was there before a revocation that is on its way
+		read.issuedAt = d.now() / 1000 * 1000
 	}
 	return Grant{
 		Application: app, Authorized: true, Rollcall: rollcall, Epoch: read.epoch, IssuedAt: read.issuedAt,
@@ -215,8 +225,9 @@ func (d *Directory) notForAnother(claims jwt.MapClaims, app Application) error {
 }
 
 // verificationKey picks the key for a token by the header's alg and kid. It is the one place that says which key goes with which
-// algorithm, so that a public key is never taken for an HMAC secret. The keys of jwksUrl will be picked here.
-func (d *Directory) verificationKey(t *jwt.Token, app Application) (key any, rollcall bool, err error) {
+// algorithm, so that a public key is never taken for an HMAC secret. No other header is read: keys come from where the application
+// says, never from where the token does (`jku`, `x5u`, `jwk`).
+func (d *Directory) verificationKey(t *jwt.Token, app Application, presented time.Time) (key any, rollcall bool, err error) {
 	if _, critical := t.Header["crit"]; critical { // RFC 7515, section 4.1.11
 		return nil, false, tokenInvalid("the token's header has a crit that is not understood")
 	}
@@ -224,11 +235,15 @@ func (d *Directory) verificationKey(t *jwt.Token, app Application) (key any, rol
 	if _, has := t.Header["kid"]; has && !isText {
 		return nil, false, tokenInvalid("the token's header kid must be a string")
 	}
+	if kid != rollcallKid && app.JWKSURL != "" {
+		key, err = d.issuerKeys(app, kid, t.Method.Alg(), presented)
+		return key, false, err
+	}
 	switch {
+	case t.Method.Alg() != hs256:
+		return nil, false, tokenInvalid("the token's header alg must be HS256")
 	case kid == rollcallKid:
 		return d.signingKey(app.ID), true, nil
-	case app.JWKSURL != "":
-		return nil, false, tokenInvalid("verification by jwksUrl is not available yet: present a token that Rollcall issued")
 	case app.HS256Secret != "":
 		return []byte(app.HS256Secret), false, nil
 	default: // nothing that the client could learn from: to it, every key is the wrong one
@@ -249,12 +264,15 @@ func errSignature() error { return tokenInvalid("the token's signature does not 
 
 // tokenError says what is wrong with a token that the parser refused.
 func tokenError(parsed *jwt.Token, err error) error {
+	if pending, ok := errors.AsType[*KeysPending](err); ok {
+		return pending
+	}
 	var told *api.Error
 	switch {
 	case errors.As(err, &told):
 		return told
-	case parsed != nil && parsed.Header != nil && parsed.Header["alg"] != "HS256":
-		return tokenInvalid("the token's header alg must be HS256")
+	case parsed != nil && parsed.Header != nil && parsed.Header["alg"] != hs256 && !isIssuers(parsed.Header["alg"]):
+		return tokenInvalid("the token's header alg must be HS256, or one that the application's jwksUrl allows")
 	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
 		return errSignature()
 	default:
@@ -264,6 +282,10 @@ func tokenError(parsed *jwt.Token, err error) error {
 
 // notRevoked judges an authentic, unexpired token by the application's revocation (page 3, "Revocation"), and returns the
 // application as it was judged.
+//
+// A foreign token may be dated up to 5 s ahead of this node's clock, and its date alone would let it in after a revocation that it
+// is older than (G4). So one that is presented before its date must be dated more than 5 s after the revocation; refused for that,
+// it is denied, so that it does not come in when its date has passed. Issuers whose clocks are right pay nothing.
 func (d *Directory) notRevoked(ctx context.Context, app Application, c claims, rollcall bool) (Application, error) {
 	if rollcall && c.epoch > app.Epoch {
 		// It was issued after a revocation that is yet to reach this node. While the database is away it is accepted: it was
@@ -282,6 +304,10 @@ func (d *Directory) notRevoked(ctx context.Context, app Application, c claims, r
 	d.mu.RUnlock()
 	byEpoch := rollcall && c.epoch < app.Epoch
 	byTime := !rollcall && app.RevokedAt != 0 && c.issuedAt <= app.RevokedAt // issuedAt is in whole seconds
+	if c.early && !byTime && app.RevokedAt != 0 && c.issuedAt <= app.RevokedAt.Add(api.IssuedAtSkew) {
+		byTime = true
+		d.Deny([]store.Denial{{Application: app.ID, TokenID: c.id, ExpiresAt: c.expiresAt}})
+	}
 	if denied || byEpoch || byTime {
 		return app, api.Errorf(api.CodeTokenRevoked, "the token was revoked: authenticate again")
 	}
