@@ -67,6 +67,7 @@ func (p *parkedSession) opening() bool { return !p.session.open }
 
 // serve is one turn of what drive does in a loop.
 func (p *parkedSession) serve(buf []byte, waited time.Duration) time.Time {
+	defer p.conn.Keep()
 	s := p.session
 	if waited > s.gateway.limits.HelloTimeout && !s.open {
 		s.end(crowded())

@@ -250,6 +250,12 @@ func (c *client) request(method string, headers ...string) *http.Response {
 // send sends one masked frame; first is its first byte.
 func (c *client) send(first byte, payload string) {
 	c.Helper()
+	if _, err := c.Write(frameOf(first, payload)); err != nil {
+		c.Logf("send: %v", err)
+	}
+}
+
+func frameOf(first byte, payload string) []byte {
 	out := []byte{first}
 	if n := len(payload); n <= 125 {
 		out = append(out, 0x80|byte(n))
@@ -257,9 +263,7 @@ func (c *client) send(first byte, payload string) {
 		out = binary.BigEndian.AppendUint16(append(out, 0x80|126), uint16(n))
 	}
 	out = append(out, 0, 0, 0, 0) // a mask that changes nothing
-	if _, err := c.Write(append(out, payload...)); err != nil {
-		c.Logf("send: %v", err)
-	}
+	return append(out, payload...)
 }
 
 func (c *client) text(s string) { c.Helper(); c.send(0x81, s) }

@@ -122,6 +122,24 @@ func TestIssuerDoesNotAnswer(t *testing.T) {
 	})
 }
 
+// TestFramesBehindAKeyFetch: what came in one piece with a frame that waits is not mixed up with what others send meanwhile.
+func TestFramesBehindAKeyFetch(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, Limits{FramesPerMinute: 1e6, FrameBurst: 1e6})
+	token := f.trustIssuer()
+	waits, other := f.openKey(), f.openKey()
+	_, _ = waits.Write(append(frameOf(0x81, `{"type":"authorize","token":"`+token+`"}`), frameOf(0x81, `{"type":"hello"}`)...))
+	for range 100 {
+		other.text(`{"type":"` + strings.Repeat("x", 3000) + `"}`)
+		other.next()
+	}
+	for _, want := range []string{`"code":"unavailable"`, `must not be hello`} {
+		if got := waits.next(); !strings.Contains(got, want) {
+			t.Fatalf("got %s, want %s", got, want)
+		}
+	}
+}
+
 // TestEndsWhileAnIssuerIsAwaited: neither an operator's end nor a drain waits for an issuer.
 func TestEndsWhileAnIssuerIsAwaited(t *testing.T) {
 	f := newFixture(t, Limits{})

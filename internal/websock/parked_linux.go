@@ -38,7 +38,7 @@ type Parked struct {
 }
 
 // Receive returns the next message. ErrTimeout says that the peer has sent no more for now: the owner is woken when it has. buf is
-// what it reads into, and must be kept until ErrTimeout or an error. The rest is as for Conn.
+// what it reads into, and is not to be used for anything else before Keep. The rest is as for Conn.
 func (c *Parked) Receive(buf []byte) (Message, error) {
 	c.mu.Lock()
 	closing := c.closing
@@ -68,6 +68,15 @@ func (c *Parked) Receive(buf []byte) (Message, error) {
 			return Message{}, err
 		}
 	}
+}
+
+// Keep ends the use of the driver's buffer: what was read and not parsed becomes the connection's own.
+func (c *Parked) Keep() {
+	if len(c.pending) == 0 {
+		c.pending = nil // it may point into the buffer
+		return
+	}
+	c.pending = slices.Clone(c.pending)
 }
 
 // read reads what is there: ErrTimeout for nothing, io.EOF at the end of the peer's data.

@@ -168,6 +168,27 @@ func TestParkedTakesWhatCameEarly(t *testing.T) {
 	}
 }
 
+// TestParkedKeeps: the driver's buffer can be used for another connection in the middle of what was read.
+func TestParkedKeeps(t *testing.T) {
+	addr := servePark(t, Config{}, func(p *parked) {
+		p.buf = make([]byte, 4096)
+		for _, want := range []string{"one", "two", "three"} {
+			msg, err := p.receive()
+			if err != nil || string(msg.Data) != want {
+				t.Errorf("got %q, %v, want %q", msg.Data, err, want)
+			}
+			p.Keep()
+			clear(p.buf)
+		}
+		if p.pending != nil {
+			t.Errorf("%d bytes are kept", cap(p.pending))
+		}
+		_ = p.Close()
+	})
+	_, br, _ := dialRaw(t, addr, "", join(frame(0x81, "one"), frame(0x81, "two"), frame(0x81, "three")))
+	_, _ = br.ReadByte()
+}
+
 // TestParkedHoldsNothingAtRest: between messages there is no parser, nor anything unsent; inside one there is.
 func TestParkedHoldsNothingAtRest(t *testing.T) {
 	type rest struct {

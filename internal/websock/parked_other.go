@@ -29,6 +29,9 @@ type Parked struct{}
 // Receive is never called.
 func (c *Parked) Receive([]byte) (Message, error) { return Message{}, errors.ErrUnsupported }
 
+// Keep is never called.
+func (c *Parked) Keep() {}
+
 // Send is never called.
 func (c *Parked) Send([]byte) error { return errors.ErrUnsupported }
 
