@@ -92,7 +92,7 @@ func (q *liveQuery) foundLocked(found *run) {
 func (q *liveQuery) stopLocked() {
 	a := q.application
 	delete(a.queries, q.Query)
-	a.leaveLocked(q)
+	a.withdrawLocked(q)
 	if len(a.queries) == 0 {
 		a.queries = nil
 	}
