@@ -70,7 +70,7 @@ func (q *liveQuery) prepare(margin int, long bool) *look {
 	l := &look{found: &run{query: &q.Query, margin: margin, count: a.countLocked(&q.Query)}}
 	l.search = a.searchLocked(l.found)
 	if l.few == nil {
-		if !long && l.walk(l.found) > a.organization.tuning.long {
+		if !long && l.found.effort(l.all.Len()) > a.organization.tuning.long {
 			return nil
 		}
 		l.all = l.all.Copy()

@@ -138,13 +138,18 @@ func (r *run) lost(from, to int) bool {
 	return len(r.rows) == 0 || from > r.start+len(r.rows) || r.start > to
 }
 
-// missing returns how many matches walk goes past.
-func (r *run) missing() int {
+// effort returns how many rows there are to walk past in an order of so many.
+func (r *run) effort(all int) int {
 	from, to := r.keep(r.count)
-	if r.lost(from, to) {
-		return min(to, r.count-from)
+	switch {
+	case r.count < 0:
+		return all
+	case r.count == all:
+		return to - from
+	case r.lost(from, to):
+		return min(to, r.count-from) * (all / max(r.count, 1))
 	}
-	return max(r.start-from, 0) + max(to-r.start-len(r.rows), 0)
+	return (max(r.start-from, 0) + max(to-r.start-len(r.rows), 0)) * (all / max(r.count, 1))
 }
 
 // walk looks along the order: from the run outwards, or from the nearer end of all rows.
@@ -166,15 +171,18 @@ func (r *run) walk(s *search) {
 	r.trim()
 }
 
-// fill takes the matches from, from+1, … to-1 of count, from the end that is nearer.
+// fill takes the matches from, from+1, … to-1 of count, from the end that is nearer, or by their ranks when all rows match.
 func (r *run) fill(s *search, from, to int) {
 	r.start = from
-	if from <= r.count-to {
+	switch {
+	case r.count == s.all.Len():
+		r.rows = stretch(s.all, from, to)
+	case from <= r.count-to:
 		r.rows = forward(s, nil, from, to-from)
-		return
+	default:
+		r.rows = backward(s, nil, r.count-to, to-from)
+		slices.Reverse(r.rows)
 	}
-	r.rows = backward(s, nil, r.count-to, to-from)
-	slices.Reverse(r.rows)
 }
 
 // forward returns n matches that come after the given one (nil = from the newest), leaving out the first skip.

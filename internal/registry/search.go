@@ -32,21 +32,10 @@ func (a *application) searchLocked(r *run) *search {
 		r.count = s.hits.count
 	}
 	const sorting = 16 // what a row costs to be looked at and sorted, beside being passed over in the order
-	if n := s.hits.count; n <= a.organization.tuning.few && (r.count < 0 || n*sorting <= s.walk(r)) {
+	if n := s.hits.count; n <= a.organization.tuning.few && (r.count < 0 || n*sorting <= r.effort(s.all.Len())) {
 		s.few = s.hits.rows(slots)
 	}
 	return s
-}
-
-// walk returns how many rows there are to walk past for what a run misses.
-func (s *search) walk(r *run) int {
-	if s.few != nil {
-		return 0
-	}
-	if r.count < 0 {
-		return s.all.Len()
-	}
-	return r.missing() * (s.all.Len() / max(r.count, 1))
 }
 
 func (s *search) matches(p place) bool {
