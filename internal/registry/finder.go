@@ -128,7 +128,7 @@ func (a *application) leaveLocked(f *finder) {
 	if len(f.queries) > 0 || f.counting {
 		return
 	}
-	if !f.counted {
+	if !f.counted || !a.rows.slots.indexed() {
 		a.dropLocked(f)
 		return
 	}
