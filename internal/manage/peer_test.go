@@ -248,17 +248,23 @@ func (k *kit) rawPeer(query string) (net.Conn, *bufio.Reader) {
 	if err := conn.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
 		k.t.Fatal(err)
 	}
-	_, err = fmt.Fprintf(conn, "GET %s?%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+	return conn, upgrade(k.t, conn, query)
+}
+
+// upgrade asks for a stream on a connection, and returns what it is to be read from.
+func upgrade(t testing.TB, conn net.Conn, query string) *bufio.Reader {
+	t.Helper()
+	_, err := fmt.Fprintf(conn, "GET %s?%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", api.LivePath, query, fullKey)
 	if err != nil {
-		k.t.Fatal(err)
+		t.Fatal(err)
 	}
 	r := bufio.NewReaderSize(conn, 512)
 	resp, err := http.ReadResponse(r, nil)
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
-		k.t.Fatal(resp, err)
+		t.Fatal(resp, err)
 	}
-	return conn, r
+	return r
 }
 
 // frame reads one unmasked frame.

@@ -133,7 +133,9 @@ func (s *scale) sample(n int) {
 	}
 }
 
-func position(row Row) api.Position { return api.Position{CreatedAt: row.CreatedAt, ServerID: row.ServerID} }
+func position(row Row) api.Position {
+	return api.Position{CreatedAt: row.CreatedAt, ServerID: row.ServerID}
+}
 
 // TestCountsAreKeptForAWhile: what a broad needle finds is counted once, and then follows; of needles nobody watches only the last
 // few are kept, and none in an application that has become small.
