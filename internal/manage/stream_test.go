@@ -532,7 +532,7 @@ func TestG2StalledWatcher(t *testing.T) {
 		var serving sync.WaitGroup
 		serving.Go(func() { _ = server.Serve(listener) })
 		defer serving.Wait()
-		defer server.Close() //nolint:errcheck // it ends either way
+		defer server.Close()
 		defer close(listener)
 		defer ours.Close()
 

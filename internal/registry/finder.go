@@ -2,8 +2,9 @@ package registry
 
 import "slices"
 
-// finder is what the live queries of one needle share: the match of a row that changed is made once for all of them, and not at all
-// when the row's signature shows that the needle is not in it. Guarded by the organization's lock.
+// finder is what the queries of one needle share. The match of a row that changed is made once for all of them, and not at all when
+// the row's signature shows that the needle is not in it; what all rows had to be looked at to count is counted once. Guarded by the
+// organization's lock.
 type finder struct {
 	needle  string
 	in      Categories
@@ -14,8 +15,8 @@ type finder struct {
 	counting, counted bool
 }
 
-// keptFinders is how many finders with a count an application keeps that no live query needs, lest an operator who turns the pages
-// of a search for much has it counted each time.
+// keptFinders is how many finders with a count an application keeps that no live query needs, lest it is counted again for every page
+// that an operator turns. Each costs every change a comparison of signatures.
 const keptFinders = 8
 
 // signature has a bit for each byte of a row's texts and, by hash, for each pair of them. A row of the usual length sets a tenth of

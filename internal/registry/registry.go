@@ -10,9 +10,10 @@
 //
 // How it works: a row is one object without pointers. An application's rows are a counted B-tree in list order, so that any page is
 // a seek. In a large application every row is in an index of the parts of its texts, so that a search is an intersection of sets; in
-// a small one it scans. What the index finds is sorted when it is little, else looked for along the order. A live query that
-// searches keeps a run of its matches around the page. A change marks the live queries on whose page it can show;
-// whoever is due evaluates one, once for all its watchers, and compares page with page.
+// a small one it scans. What the index finds is sorted when it is little, else looked for along the order; how many rows have a
+// needle that is in many is counted once, and then kept current. A live query that searches keeps a run of its matches around the
+// page. A change marks the live queries on whose page it can show; whoever is due evaluates one, once for all its watchers, and
+// compares page with page.
 package registry
 
 import (
