@@ -55,22 +55,27 @@ func (k *kit) upgrade(key, query string) (*websocket.Conn, *http.Response, error
 // dialRefused returns the code of the HTTP error that an upgrade gets.
 func (k *kit) dialRefused(key, query string) api.Code {
 	k.t.Helper()
+	return k.dialRefusal(key, query).Code
+}
+
+// dialRefusal returns the HTTP error that an upgrade gets.
+func (k *kit) dialRefusal(key, query string) (e api.LiveError) {
+	k.t.Helper()
 	conn, resp, err := k.upgrade(key, query)
 	if err == nil {
 		_ = conn.CloseNow()
-		return ""
+		return e
 	}
 	if resp == nil {
 		k.t.Fatal(err)
 	}
 	body, _ := io.ReadAll(resp.Body)
-	var e api.LiveError
 	if err := json.Unmarshal(body, &e); err != nil || e.Code.Status() != resp.StatusCode {
 		k.t.Errorf("%d %s", resp.StatusCode, body)
 	}
 	req, _ := http.NewRequestWithContext(k.t.Context(), http.MethodGet, k.server.URL+api.LivePath+"?"+query, nil)
 	k.hold(req, answer{resp.StatusCode, resp.Header, body})
-	return e.Code
+	return e
 }
 
 // watch opens a stream and reads its init.

@@ -376,8 +376,9 @@ func TestStreamsPerKey(t *testing.T) {
 	for range 3 {
 		peers = append(peers, k.watch(fullKey, query))
 	}
-	if code := k.dialRefused(fullKey, query); code != api.CodeRateLimited {
-		t.Errorf("one too many: %q", code)
+	const full = "this API key has 3 streams open, as many as it may on a node; close one, or try again in 1 s"
+	if e := k.dialRefusal(fullKey, query); e.Code != api.CodeRateLimited || e.Message != full {
+		t.Errorf("one too many: %+v", e)
 	}
 	if n := k.counter("streams-per-key"); n != 1 {
 		t.Errorf("%v were counted, want 1", n)
