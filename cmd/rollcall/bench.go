@@ -165,10 +165,13 @@ func (c benchCmd) Run(ctx context.Context, io *stdio) error {
 	return result.table().print(io.out)
 }
 
+// progress tells a person what is going on.
+type progress func(format string, args ...any)
+
 // bench is one run.
 type bench struct {
 	cmd      benchCmd
-	progress func(format string, args ...any)
+	progress progress
 	target   benchTarget
 	m        *client.Manage
 	app      api.ApplicationID

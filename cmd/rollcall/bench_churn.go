@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"math"
 	"math/rand/v2"
+	"runtime/metrics"
 	"sync"
 	"time"
 
@@ -26,6 +28,7 @@ type churn struct {
 	mu    sync.Mutex // of what follows
 	took  []time.Duration
 	since time.Time
+	gc    time.Duration // collecting garbage had taken by then
 	late  time.Duration
 	err   error
 }
@@ -36,6 +39,8 @@ type churnReport struct {
 	PerSecond float64   `json:"perSecond"`
 	Took      quantiles `json:"changeMs"`
 	Late      float64   `json:"latestMs"` // how far behind its schedule the source fell
+	Locked    float64   `json:"lockedMs"` // the longest that one call kept the registry locked; without a processor, maybe
+	GCCores   float64   `json:"gcCores"`  // what collecting garbage took of the process's cores, but for those that were idle
 	Err       string    `json:"error,omitempty"`
 }
 
@@ -56,7 +61,8 @@ func newChurn(rows *registry.Registry, source synthetic, n int) *churn {
 // start makes so many changes a second until halt.
 func (c *churn) start(ctx context.Context, perSecond int) {
 	ctx, c.stop = context.WithCancel(ctx)
-	c.since = time.Now()
+	c.since, c.gc = time.Now(), collecting()
+	c.rows.Locked() // what was before is not ours
 	c.done.Go(func() { c.run(ctx, perSecond) })
 }
 
@@ -135,15 +141,25 @@ func (c *churn) pick() func() error {
 
 // report returns what happened since the last one.
 func (c *churn) report() churnReport {
-	now := time.Now()
+	now, gc := time.Now(), collecting()
 	c.mu.Lock()
-	took, late, seconds := c.took, c.late, now.Sub(c.since).Seconds()
-	c.took, c.late, c.since = nil, 0, now
+	took, late, seconds, gcTook := c.took, c.late, now.Sub(c.since).Seconds(), gc-c.gc
+	c.took, c.late, c.since, c.gc = nil, 0, now, gc
 	err := c.err
 	c.mu.Unlock()
-	r := churnReport{Changes: len(took), PerSecond: float64(len(took)) / seconds, Took: quantilesOf(took), Late: millis(late)}
+	r := churnReport{
+		Changes: len(took), PerSecond: float64(len(took)) / seconds, Took: quantilesOf(took), Late: millis(late),
+		Locked: millis(c.rows.Locked()), GCCores: math.Round(1000*gcTook.Seconds()/seconds) / 1000,
+	}
 	if err != nil {
 		r.Err = err.Error()
 	}
 	return r
+}
+
+// collecting returns the processor time that this process's finished garbage collections took from its work.
+func collecting() time.Duration {
+	samples := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}, {Name: "/cpu/classes/gc/mark/idle:cpu-seconds"}}
+	metrics.Read(samples)
+	return time.Duration((samples[0].Value.Float64() - samples[1].Value.Float64()) * float64(time.Second))
 }

@@ -55,7 +55,10 @@ var rivalSearched = map[api.Category]string{
 }
 
 // opener fills a rival; errNotHere when there is none.
-type opener func(ctx context.Context, source synthetic, rows int) (r *rival, end func(), err error)
+type opener func(ctx context.Context, source synthetic, rows int, progress progress) (r *rival, end func(), err error)
+
+// progressEvery is after how many rows of a fill there is a word about it.
+const progressEvery = 100_000
 
 // compare measures the same operations elsewhere.
 func (b *bench) compare(ctx context.Context, io *stdio, r *sizeResult, found map[string]int) error {
@@ -69,7 +72,7 @@ func (b *bench) compare(ctx context.Context, io *stdio, r *sizeResult, found map
 func (b *bench) compareWith(ctx context.Context, io *stdio, name string, open opener, r *sizeResult, found map[string]int) error {
 	b.progress("filling %s with %d sessions", name, r.Rows)
 	source := newSynthetic(api.MustID[api.Organization](benchOrganization), b.app, r.Rows, api.MillisOf(time.Now()))
-	rival, end, err := open(ctx, source, r.Rows)
+	rival, end, err := open(ctx, source, r.Rows, b.progress)
 	if errors.Is(err, errNotHere) {
 		r.Missing = append(r.Missing, fmt.Sprintf("%s: %v", name, err))
 		fmt.Fprintf(io.err, "rollcall: %s is not compared: %v\n", name, err)
@@ -86,7 +89,7 @@ func (b *bench) compareWith(ctx context.Context, io *stdio, name string, open op
 var errNotHere = errors.New("not installed")
 
 // openSQLiteRival fills a database file.
-func openSQLiteRival(ctx context.Context, source synthetic, rows int) (_ *rival, _ func(), err error) {
+func openSQLiteRival(ctx context.Context, source synthetic, rows int, progress progress) (_ *rival, _ func(), err error) {
 	dir, err := os.MkdirTemp("", "rollcall-bench-sqlite-")
 	if err != nil {
 		return nil, nil, err
@@ -104,14 +107,14 @@ func openSQLiteRival(ctx context.Context, source synthetic, rows int) (_ *rival,
 		remove()
 	}
 	r := &rival{db: db, like: "LIKE", place: func(int) string { return "?" }, app: source.app.String()}
-	if err := r.fillSQLite(ctx, source, rows); err != nil {
+	if err := r.fillSQLite(ctx, source, rows, progress); err != nil {
 		end()
 		return nil, nil, err
 	}
 	return r, end, nil
 }
 
-func (r *rival) fillSQLite(ctx context.Context, source synthetic, rows int) error {
+func (r *rival) fillSQLite(ctx context.Context, source synthetic, rows int, progress progress) error {
 	if _, err := r.db.ExecContext(ctx, rivalTable); err != nil {
 		return err
 	}
@@ -126,6 +129,9 @@ func (r *rival) fillSQLite(ctx context.Context, source synthetic, rows int) erro
 	}
 	defer insert.Close() //nolint:errcheck // the transaction, which owns it, says what went wrong
 	for i := range rows {
+		if (i+1)%progressEvery == 0 {
+			progress("%s has %d of %d sessions", systemSQLite, i+1, rows)
+		}
 		if _, err := insert.ExecContext(ctx, rivalValues(source.row(i))...); err != nil {
 			return err
 		}
@@ -134,6 +140,7 @@ func (r *rival) fillSQLite(ctx context.Context, source synthetic, rows int) erro
 		return err
 	}
 	for _, statement := range []string{rivalIndex, "ANALYZE"} {
+		progress("%s: %s", systemSQLite, statement)
 		if _, err := r.db.ExecContext(ctx, statement); err != nil {
 			return err
 		}

@@ -25,7 +25,7 @@ func TestRivals(t *testing.T) {
 	source := newSynthetic(api.NewID[api.Organization](), api.NewID[api.Application](), rows, api.MillisOf(time.Now()))
 	for name, open := range map[string]opener{systemSQLite: openSQLiteRival, systemPostgres: openPostgresRival} {
 		t.Run(name, func(t *testing.T) {
-			r, end, err := open(t.Context(), source, rows)
+			r, end, err := open(t.Context(), source, rows, func(string, ...any) {})
 			if errors.Is(err, errNotHere) && os.Getenv("CI") != "true" {
 				t.Skip("PostgreSQL is", err)
 			}
@@ -76,7 +76,7 @@ func TestMissingRivalIsSaid(t *testing.T) {
 		var stderr bytes.Buffer
 		r := &sizeResult{Rows: 1}
 		err := b.compareWith(t.Context(), &stdio{err: &stderr}, systemPostgres,
-			func(context.Context, synthetic, int) (*rival, func(), error) { return nil, nil, c.err }, r, nil)
+			func(context.Context, synthetic, int, progress) (*rival, func(), error) { return nil, nil, c.err }, r, nil)
 		if missing := c.says != ""; (err == nil) != missing || !strings.Contains(stderr.String(), c.says) || (len(r.Missing) == 1) != missing {
 			t.Errorf("%v: %v, stderr %q, result %+v", c.err, err, stderr.String(), r)
 		}

@@ -19,7 +19,7 @@ type crowdWatchResult struct {
 	Queries  int       `json:"queries"`
 	Init     quantiles `json:"initMs"` // all at once, from dialling to the first page
 	// Alone is the load without a watcher, Burst while the streams open, Load while they watch. What a change took is how long it
-	// waited for the registry, and for the processor.
+	// waited for the registry, and for the processor; lockedMs is the registry's part at most.
 	Alone churnReport `json:"alone"`
 	Burst churnReport `json:"burst"`
 	Load  churnReport `json:"load"`

@@ -32,12 +32,12 @@ type postgres struct {
 }
 
 const (
-	postgresPatience = 30 * time.Second
+	postgresPatience = 2 * time.Minute // to start and to stop, on a machine that others use
 	postgresUser     = "bench"
 )
 
 // openPostgresRival starts a server and fills it. errNotHere = there are no binaries, or nobody who may run them.
-func openPostgresRival(ctx context.Context, source synthetic, rows int) (*rival, func(), error) {
+func openPostgresRival(ctx context.Context, source synthetic, rows int, progress progress) (*rival, func(), error) {
 	p := &postgres{}
 	if err := p.prepare(ctx); err != nil {
 		p.stop()
@@ -47,7 +47,7 @@ func openPostgresRival(ctx context.Context, source synthetic, rows int) (*rival,
 		p.stop()
 		return nil, nil, err
 	}
-	db, err := p.fill(ctx, source, rows)
+	db, err := p.fill(ctx, source, rows, progress)
 	if err != nil {
 		p.stop()
 		return nil, nil, fmt.Errorf("filling it: %w", err)
@@ -183,8 +183,8 @@ func (p *postgres) connect(ctx context.Context) (*pgx.Conn, error) {
 	return pgx.ConnectConfig(ctx, cfg)
 }
 
-// fill copies the rows, then makes the indexes.
-func (p *postgres) fill(ctx context.Context, source synthetic, rows int) (*sql.DB, error) {
+// fill copies the rows, then makes the indexes. It takes what it takes: ctx alone ends it.
+func (p *postgres) fill(ctx context.Context, source synthetic, rows int, progress progress) (*sql.DB, error) {
 	conn, err := p.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -198,7 +198,9 @@ func (p *postgres) fill(ctx context.Context, source synthetic, rows int) (*sql.D
 		if next == rows {
 			return nil, nil
 		}
-		next++
+		if next++; next%progressEvery == 0 {
+			progress("%s has %d of %d sessions", systemPostgres, next, rows)
+		}
 		return rivalValues(source.row(next - 1)), nil
 	})
 	if _, err := conn.CopyFrom(ctx, pgx.Identifier{"sessions"}, rivalColumns, copied); err != nil {
@@ -210,6 +212,7 @@ func (p *postgres) fill(ctx context.Context, source synthetic, rows int) (*sql.D
 		statements = append(statements, fmt.Sprintf("CREATE INDEX sessions_%s ON sessions USING gin (%s gin_trgm_ops)", column, column))
 	}
 	for _, statement := range append(statements, "VACUUM ANALYZE sessions") {
+		progress("%s: %s", systemPostgres, statement)
 		if _, err := conn.Exec(ctx, statement); err != nil {
 			return nil, fmt.Errorf("%s: %w", statement, err)
 		}

@@ -7,6 +7,6 @@ import (
 	"fmt"
 )
 
-func openPostgresRival(context.Context, synthetic, int) (*rival, func(), error) {
+func openPostgresRival(context.Context, synthetic, int, progress) (*rival, func(), error) {
 	return nil, nil, fmt.Errorf("%w: on this system it is not started", errNotHere)
 }

@@ -298,7 +298,9 @@ func (r *sizeResult) table(row func(name string, q quantiles, note string)) {
 	}
 	if w := r.Watch; w != nil {
 		row("init", w.Init, fmt.Sprintf("%d streams at once, %d rows", w.Watchers, r.Rows))
-		row("change", w.Load.Took, fmt.Sprintf("%.0f a second, %.2f cores and %.2f waited for, %.0f messages a second",
-			w.Load.PerSecond, w.Cores, w.WaitedCores, w.MessagesPerSecond))
+		row("change", w.Load.Took, fmt.Sprintf("%.0f a second, %.2f cores (%.2f for garbage) and %.2f waited for, %.0f messages a second",
+			w.Load.PerSecond, w.Cores, w.Load.GCCores, w.WaitedCores, w.MessagesPerSecond))
+		row("change in the burst", w.Burst.Took, fmt.Sprintf("%d streams open, the registry was locked for %.1f ms at most",
+			w.Watchers, w.Burst.Locked))
 	}
 }

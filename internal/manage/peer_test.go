@@ -55,22 +55,27 @@ func (k *kit) upgrade(key, query string) (*websocket.Conn, *http.Response, error
 // dialRefused returns the code of the HTTP error that an upgrade gets.
 func (k *kit) dialRefused(key, query string) api.Code {
 	k.t.Helper()
+	return k.dialRefusal(key, query).Code
+}
+
+// dialRefusal returns the HTTP error that an upgrade gets.
+func (k *kit) dialRefusal(key, query string) (e api.LiveError) {
+	k.t.Helper()
 	conn, resp, err := k.upgrade(key, query)
 	if err == nil {
 		_ = conn.CloseNow()
-		return ""
+		return e
 	}
 	if resp == nil {
 		k.t.Fatal(err)
 	}
 	body, _ := io.ReadAll(resp.Body)
-	var e api.LiveError
 	if err := json.Unmarshal(body, &e); err != nil || e.Code.Status() != resp.StatusCode {
 		k.t.Errorf("%d %s", resp.StatusCode, body)
 	}
 	req, _ := http.NewRequestWithContext(k.t.Context(), http.MethodGet, k.server.URL+api.LivePath+"?"+query, nil)
 	k.hold(req, answer{resp.StatusCode, resp.Header, body})
-	return e.Code
+	return e
 }
 
 // watch opens a stream and reads its init.
@@ -248,17 +253,23 @@ func (k *kit) rawPeer(query string) (net.Conn, *bufio.Reader) {
 	if err := conn.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
 		k.t.Fatal(err)
 	}
-	_, err = fmt.Fprintf(conn, "GET %s?%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+	return conn, upgrade(k.t, conn, query)
+}
+
+// upgrade asks for a stream on a connection, and returns what it is to be read from.
+func upgrade(t testing.TB, conn net.Conn, query string) *bufio.Reader {
+	t.Helper()
+	_, err := fmt.Fprintf(conn, "GET %s?%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", api.LivePath, query, fullKey)
 	if err != nil {
-		k.t.Fatal(err)
+		t.Fatal(err)
 	}
 	r := bufio.NewReaderSize(conn, 512)
 	resp, err := http.ReadResponse(r, nil)
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
-		k.t.Fatal(resp, err)
+		t.Fatal(resp, err)
 	}
-	return conn, r
+	return r
 }
 
 // frame reads one unmasked frame.

@@ -5,11 +5,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -374,8 +376,9 @@ func TestStreamsPerKey(t *testing.T) {
 	for range 3 {
 		peers = append(peers, k.watch(fullKey, query))
 	}
-	if code := k.dialRefused(fullKey, query); code != api.CodeRateLimited {
-		t.Errorf("one too many: %q", code)
+	const full = "this API key has 3 streams open, as many as it may on a node; close one, or try again in 1 s"
+	if e := k.dialRefusal(fullKey, query); e.Code != api.CodeRateLimited || e.Message != full {
+		t.Errorf("one too many: %+v", e)
 	}
 	if n := k.counter("streams-per-key"); n != 1 {
 		t.Errorf("%v were counted, want 1", n)
@@ -475,6 +478,108 @@ func TestSlowReader(t *testing.T) {
 	if len(slow.view.Items) != want || len(slow.seen) > len(fast.seen)-300 {
 		t.Errorf("the slow one got %d messages, the fast one %d", len(slow.seen), len(fast.seen))
 	}
+}
+
+// metered counts what one end of a connection was given to write and the peer has not taken yet.
+type metered struct {
+	net.Conn
+	mu                    sync.Mutex
+	writes, pending, most int
+}
+
+func (c *metered) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	c.writes++
+	c.pending += len(b)
+	c.most = max(c.most, c.pending)
+	c.mu.Unlock()
+	n, err := c.Conn.Write(b)
+	c.mu.Lock()
+	c.pending -= len(b)
+	c.mu.Unlock()
+	return n, err
+}
+
+func (c *metered) state() (writes, pending, most int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.writes, c.pending, c.most
+}
+
+// oneConn is a listener of a connection that is there already.
+type oneConn chan net.Conn
+
+func (l oneConn) Accept() (net.Conn, error) {
+	if conn, ok := <-l; ok {
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+func (l oneConn) Close() error   { return nil }
+func (l oneConn) Addr() net.Addr { return &net.TCPAddr{} }
+
+// TestG2StalledWatcher stops reading for 20 seconds in which every row of the page changes hundreds of times. The connection has no
+// buffers: what the server keeps for the watcher is what it was given to write, which stays one flush; and one flush after the
+// watcher has taken that it holds the page.
+func TestG2StalledWatcher(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t, manage.Limits{StreamPing: time.Hour})
+		k.server.Close() // time stands still while a real socket is waited for
+		ours, theirs := net.Pipe()
+		conn := &metered{Conn: theirs}
+		listener := make(oneConn, 1)
+		listener <- conn
+		server := &http.Server{Handler: k.api, ReadHeaderTimeout: time.Minute}
+		var serving sync.WaitGroup
+		serving.Go(func() { _ = server.Serve(listener) })
+		defer serving.Wait()
+		defer server.Close()
+		defer close(listener)
+		defer ours.Close()
+
+		q := registry.Query{Organization: acme, Application: desktop, PageSize: 50, Totals: true}
+		slow := &peer{k: k}
+		r := upgrade(t, ours, query+"&pageSize=50&totals=true")
+		take := func() {
+			op, payload, err := frame(r)
+			if err != nil || op != 1 {
+				t.Fatalf("%d %v", op, err)
+			}
+			slow.apply(payload)
+		}
+		take()
+
+		var live []registry.Row
+		longest := 0 // bytes of a row's message
+		for i := range 2000 {
+			row := k.row(desktop, api.Millis(1000+i))
+			row.License = strings.Repeat("L", 200+i%50)
+			if live = append(live, k.appear(row)); len(live) > 60 {
+				k.vanish(live[0])
+				live = live[1:]
+			}
+			longest = max(longest, len(row.License)+500)
+			time.Sleep(10 * time.Millisecond)
+			if writes, pending, _ := conn.state(); i > 100 && (writes != 3 || pending == 0) {
+				t.Fatalf("after %d changes: %d writes, %d bytes pending", i, writes, pending) // the upgrade, init, and one flush
+			}
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if _, _, most := conn.state(); most > 2*50*longest {
+			t.Errorf("%d bytes were pending", most)
+		}
+		for want := k.registry.List(q); !reflect.DeepEqual(slow.view, want); {
+			if writes, _, _ := conn.state(); writes > 4 {
+				t.Fatalf("%d writes, and the page is not there", writes)
+			}
+			take()
+		}
+		synctest.Wait()
+		if writes, pending, _ := conn.state(); writes != 4 || pending != 0 {
+			t.Errorf("%d writes in all, %d bytes are pending", writes, pending)
+		}
+	})
 }
 
 func equalItems(a, b []api.Row) bool {

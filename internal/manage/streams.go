@@ -2,6 +2,7 @@ package manage
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -30,8 +31,8 @@ func (ss *streams) enrol(s *stream, limit int) error {
 		return api.Errorf(api.CodeUnavailable, "this node is draining; connect again to reach another")
 	}
 	if ss.perKey[s.key.PublicID] >= limit {
-		return &api.Error{Code: api.CodeRateLimited, RetryAfter: time.Second,
-			Message: "this API key has as many streams open as it may; close one"}
+		return &api.Error{Code: api.CodeRateLimited, RetryAfter: time.Second, Message: fmt.Sprintf(
+			"this API key has %d streams open, as many as it may on a node; close one, or try again in %s s", limit, retryAfter(time.Second))}
 	}
 	if ss.open == nil {
 		ss.open, ss.perKey = map[*stream]struct{}{}, map[string]int{}

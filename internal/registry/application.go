@@ -26,12 +26,21 @@ type organization struct {
 	counting map[*liveQuery]struct{}
 	// wake are the channels to close once the lock is released.
 	wake []chan struct{}
+	// locked is when mu was taken, longest the longest that it was held since anybody asked.
+	locked  time.Time
+	longest time.Duration
+}
+
+func (o *organization) lock() {
+	o.mu.Lock()
+	o.locked = o.now()
 }
 
 // unlock releases mu and wakes the watchers of live queries that the holder has marked.
 func (o *organization) unlock() {
 	wake := o.wake
 	o.wake = nil
+	o.longest = max(o.longest, o.now().Sub(o.locked))
 	o.mu.Unlock()
 	for _, ready := range wake {
 		close(ready)
@@ -57,9 +66,10 @@ type application struct {
 	rows           rows
 	// entered counts the rows by the epoch under which they came in: few keys, so that SetApplication need not look at the rows.
 	entered map[uint64]int
-	// queries and finders have the same live queries.
+	// queries and finders have the same live queries; finders may have needles besides whose matches are counted.
 	queries map[Query]*liveQuery
 	finders []*finder
+	kept    []*finder // those of finders that nobody uses, the one that was asked for last at the end
 }
 
 // change is one row's step: from no row (insertion), to no row (removal), or to another row of the same session and time.
@@ -94,10 +104,10 @@ func (a *application) changedLocked(c change) {
 	o := a.organization
 	authorized := o.authorized
 	if c.to != nil {
-		a.countLocked(c.to, 1)
+		a.addLocked(c.to, 1)
 	}
 	if c.from != nil {
-		a.countLocked(c.from, -1)
+		a.addLocked(c.from, -1)
 	}
 	a.tellLocked(c)
 	if o.authorized != authorized {
@@ -107,7 +117,7 @@ func (a *application) changedLocked(c change) {
 	}
 }
 
-func (a *application) countLocked(e *entry, n int) {
+func (a *application) addLocked(e *entry, n int) {
 	if a.entered == nil {
 		a.entered = map[uint64]int{}
 	}

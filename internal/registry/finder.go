@@ -2,14 +2,22 @@ package registry
 
 import "slices"
 
-// finder is what the live queries of one needle share: the match of a row that changed is made once for all of them, and not at all
-// when the row's signature shows that the needle is not in it. Guarded by the organization's lock.
+// finder is what the queries of one needle share. The match of a row that changed is made once for all of them, and not at all when
+// the row's signature shows that the needle is not in it; what all rows had to be looked at to count is counted once. Guarded by the
+// organization's lock.
 type finder struct {
 	needle  string
 	in      Categories
 	bits    []uint16 // the needle's bits of a signature
 	queries []*liveQuery
+	// matches is how many rows match once that is counted; while counting, by how many changes since have altered that.
+	matches           int
+	counting, counted bool
 }
+
+// keptFinders is how many finders with a count an application keeps that no live query needs, lest it is counted again for every page
+// that an operator turns. Each costs every change a comparison of signatures.
+const keptFinders = 8
 
 // signature has a bit for each byte of a row's texts and, by hash, for each pair of them. A row of the usual length sets a tenth of
 // the bits, so one needle in a hundred passes that is not there.
@@ -78,33 +86,103 @@ func (a *application) tellLocked(c change) {
 	}
 	for _, f := range a.finders {
 		matching := f.matching(c, &from, &to)
+		if matching.from != nil {
+			f.matches--
+		}
+		if matching.to != nil {
+			f.matches++
+		}
 		for _, q := range f.queries {
 			q.noteLocked(matching)
 		}
+	}
+	if len(a.kept) > 0 && !a.rows.slots.indexed() { // counting is cheap again
+		for _, f := range a.kept {
+			a.dropLocked(f)
+		}
+		a.kept = nil
+	}
+}
+
+// finderLocked returns the finder of a query's needle, if there is one.
+func (a *application) finderLocked(q *Query) *finder {
+	i := slices.IndexFunc(a.finders, func(f *finder) bool { return f.needle == q.Search && f.in == q.Categories })
+	if i < 0 {
+		return nil
+	}
+	return a.finders[i]
+}
+
+// useLocked returns the finder of a query's needle. Who used it last calls leaveLocked.
+func (a *application) useLocked(q *Query) *finder {
+	f := a.finderLocked(q)
+	if f == nil {
+		f = newFinder(q)
+		a.finders = append(a.finders, f)
+	}
+	a.kept = slices.DeleteFunc(a.kept, func(other *finder) bool { return other == f })
+	return f
+}
+
+// leaveLocked keeps or drops a finder that nobody uses.
+func (a *application) leaveLocked(f *finder) {
+	if len(f.queries) > 0 || f.counting {
+		return
+	}
+	if !f.counted || !a.rows.slots.indexed() {
+		a.dropLocked(f)
+		return
+	}
+	if a.kept = append(a.kept, f); len(a.kept) > keptFinders {
+		a.dropLocked(a.kept[0])
+		a.kept = slices.Delete(a.kept, 0, 1)
+	}
+}
+
+func (a *application) dropLocked(f *finder) {
+	if a.finders = slices.DeleteFunc(a.finders, func(other *finder) bool { return other == f }); len(a.finders) == 0 {
+		a.finders = nil
 	}
 }
 
 // enrolLocked has a live query told of changes from now on.
 func (a *application) enrolLocked(q *liveQuery) {
-	i := slices.IndexFunc(a.finders, q.shares)
-	if i < 0 {
-		i = len(a.finders)
-		a.finders = append(a.finders, newFinder(&q.Query))
-	}
-	a.finders[i].queries = append(a.finders[i].queries, q)
+	f := a.useLocked(&q.Query)
+	f.queries = append(f.queries, q)
 }
 
-// leaveLocked undoes enrolLocked.
-func (a *application) leaveLocked(q *liveQuery) {
-	i := slices.IndexFunc(a.finders, q.shares)
-	f := a.finders[i]
+// withdrawLocked undoes enrolLocked.
+func (a *application) withdrawLocked(q *liveQuery) {
+	f := a.finderLocked(&q.Query)
 	f.queries = slices.DeleteFunc(f.queries, func(other *liveQuery) bool { return other == q })
-	if len(f.queries) == 0 {
-		a.finders = slices.Delete(a.finders, i, i+1)
-	}
-	if len(a.finders) == 0 {
-		a.finders = nil
-	}
+	a.leaveLocked(f)
 }
 
-func (q *liveQuery) shares(f *finder) bool { return f.needle == q.Search && f.in == q.Categories }
+// countLocked returns how many rows match, -1 if that is not known.
+func (a *application) countLocked(q *Query) int {
+	f := a.finderLocked(q)
+	if f == nil || !f.counted {
+		return -1
+	}
+	if i := slices.Index(a.kept, f); i >= 0 {
+		a.kept = append(slices.Delete(a.kept, i, i+1), f) // those that were not asked for go first
+	}
+	return f.matches
+}
+
+// countingLocked returns the finder to give the number of matches among the rows as they are now, once they are counted; nil when
+// somebody else is at it already.
+func (a *application) countingLocked(q *Query) *finder {
+	if f := a.finderLocked(q); f != nil && f.counting {
+		return nil
+	}
+	f := a.useLocked(q)
+	f.counting, f.matches = true, 0
+	return f
+}
+
+func (a *application) countedLocked(f *finder, matches int) {
+	f.matches += matches
+	f.counting, f.counted = false, true
+	a.leaveLocked(f)
+}

@@ -161,44 +161,51 @@ func checkPage(t *testing.T, w *world, q Query, want []api.ServerID) {
 	}
 }
 
-var changes = flag.Int("changes", 16_000, "insertions and removals of TestChurnDoesNotRot; ten million take some minutes")
+var (
+	soakRows    = flag.Int("rows", 6_000, "rows of TestChurnDoesNotRot")
+	soakChanges = flag.Int("changes", 16_000, "its insertions and removals; ten million at a million rows take some ten minutes")
+)
 
 // Rows that come and go, with texts that were never there before, leave the memory as it was.
 func TestChurnDoesNotRot(t *testing.T) {
-	const rows = 6000
+	rows := *soakRows
 	tuning := defaultTuning
 	tuning.indexFrom = 1000
 	w := newTunedWorld(tuning)
-	before := heap()
 	random := rand.New(rand.NewPCG(3, 4))
-	var live []Row
+	live := make([]int, 0, rows)
+	row := func(i int) Row {
+		row := benchRow(w, i)
+		row.ClientID = fmt.Sprintf("%012x", uint64(i)*0xd1342543de82ef95>>16)
+		return row
+	}
+	before := heap()
 	change := func() {
-		if len(live) >= rows {
-			i := random.IntN(len(live))
-			w.Remove(live[i].Application, live[i].ServerID)
-			live[i] = live[len(live)-1]
-			live = live[:len(live)-1]
+		if len(live) == rows {
+			i := random.IntN(rows)
+			gone := row(live[i])
+			w.Remove(gone.Application, gone.ServerID)
+			live[i] = live[rows-1]
+			live = live[:rows-1]
 		}
 		w.opened++
-		row := benchRow(w, w.opened)
-		row.ClientID = fmt.Sprintf("%012x", random.Uint64()>>16)
-		if err := w.Insert(row, Unlimited); err != nil {
+		if err := w.Insert(row(w.opened), Unlimited); err != nil {
 			t.Fatal(err)
 		}
-		live = append(live, row)
+		live = append(live, w.opened)
 	}
 	for range 3 * rows { // lists find their lengths
 		change()
 	}
 	began := heap() - before
-	for range *changes / 2 {
+	for range *soakChanges / 2 {
 		change()
 	}
 	ended := heap() - before
 	runtime.KeepAlive(live)
 	w.applications[testApplication(0)].rows.check(t)
-	t.Logf("%d changes: %d bytes before, %d after", *changes, began, ended)
+	t.Logf("%d rows, %d changes: %d bytes before, %d after", rows, *soakChanges, began, ended)
 	if ended > began+began/20 {
-		t.Errorf("%d changes took the memory from %d to %d bytes", *changes, began, ended)
+		t.Errorf("%d changes took the memory from %d to %d bytes", *soakChanges, began, ended)
 	}
 }

@@ -12,7 +12,7 @@ import (
 func (r *Registry) List(query Query) api.View {
 	q := &liveQuery{Query: query.normalized()}
 	o := r.organization(q.Organization)
-	o.mu.Lock()
+	o.lock()
 	if q.application = o.applications[q.Application]; q.application == nil {
 		q.application = &application{organization: o, rows: newRows(o.tuning)}
 	}
@@ -26,42 +26,61 @@ func (r *Registry) List(query Query) api.View {
 	}
 	o.unlock()
 
-	found, s := q.search(0)
-	s.rows, s.counts.FilteredTotal = found.rows, found.count
-	return s.view(&q.Query)
+	l := q.search(0)
+	l.then.rows, l.then.counts.FilteredTotal = l.found.rows, l.found.count
+	return l.then.view(&q.Query)
 }
 
-// search searches without the lock. The state has the numbers of the moment from which it sees the rows, but for those it finds.
-func (q *liveQuery) search(margin int) (*run, *state) {
-	o := q.application.organization
-	o.searching.Lock()
-	look, then := q.prepare(false)
-	if look != nil {
-		defer o.searching.Unlock()
-		return newRun(look, margin), then
-	}
-	o.searching.Unlock()
-	o.walking.Lock()
-	defer o.walking.Unlock()
-	look, then = q.prepare(true) // now, lest all who wait hold on to what they are to look at, and to what they missed since
-	return newRun(look, margin), then
+// look is a search that is under way.
+type look struct {
+	*search
+	found  *run
+	then   *state  // the numbers of the moment from which the search sees the rows, but for those that it finds
+	finder *finder // that awaits how many match; nil for none
 }
 
-// prepare returns what search needs, and has changes noted from then on; nil for a walk, unless that is due.
-func (q *liveQuery) prepare(walk bool) (*search, *state) {
+// search searches without the lock.
+func (q *liveQuery) search(margin int) *look {
 	a := q.application
-	a.organization.mu.Lock()
+	o := a.organization
+	lane := &o.searching
+	lane.Lock()
+	l := q.prepare(margin, false)
+	if l == nil {
+		lane.Unlock()
+		lane = &o.walking
+		lane.Lock()
+		l = q.prepare(margin, true) // now, lest all who wait hold on to what they are to look at, and to what they missed since
+	}
+	defer lane.Unlock()
+	l.found.look(l.search)
+	if l.finder != nil {
+		o.lock()
+		a.countedLocked(l.finder, l.found.count)
+		o.unlock()
+	}
+	return l
+}
+
+// prepare returns what search needs, and has changes noted from then on; nil for a long walk, unless that is due.
+func (q *liveQuery) prepare(margin int, long bool) *look {
+	a := q.application
+	a.organization.lock()
 	defer a.organization.unlock()
-	look := a.searchLocked(&q.Query)
-	switch {
-	case look.few != nil:
-	case walk:
-		look.all = look.all.Copy()
-	default:
-		return nil, nil
+	l := &look{found: &run{query: &q.Query, margin: margin, count: a.countLocked(&q.Query)}}
+	l.search = a.searchLocked(l.found)
+	if l.few == nil {
+		if !long && l.found.effort(l.all.Len()) > a.organization.tuning.long {
+			return nil
+		}
+		l.all = l.all.Copy()
+		if l.found.count < 0 && l.hits != nil {
+			l.finder = a.countingLocked(&q.Query)
+		}
 	}
 	q.missed = []change{}
-	return look, &state{lastConnection: a.lastConnection, counts: q.countsLocked()}
+	l.then = &state{lastConnection: a.lastConnection, counts: q.countsLocked()}
+	return l
 }
 
 // Watch starts to watch q: the view is what List returns, taken in one atomic step with the enrolment. The first watcher of a
@@ -70,7 +89,7 @@ func (r *Registry) Watch(query Query) (api.View, *Watch) {
 	query = query.normalized()
 	o := r.organization(query.Organization)
 	o.searching.Lock()
-	o.mu.Lock()
+	o.lock()
 	o.searching.Unlock()
 	a := o.applicationLocked(query.Application)
 	q := a.queries[query]
@@ -78,8 +97,8 @@ func (r *Registry) Watch(query Query) (api.View, *Watch) {
 		q = a.startLocked(query)
 		if q.building != nil {
 			o.unlock()
-			found, _ := q.search(o.tuning.margin)
-			o.mu.Lock()
+			found := q.search(o.tuning.margin).found
+			o.lock()
 			q.foundLocked(found)
 		}
 	}
@@ -88,7 +107,7 @@ func (r *Registry) Watch(query Query) (api.View, *Watch) {
 		building := q.building
 		o.unlock()
 		<-building
-		o.mu.Lock()
+		o.lock()
 	}
 	w := &Watch{query: q, given: q.state, closed: make(chan struct{})}
 	if q.dirty {

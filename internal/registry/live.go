@@ -92,7 +92,7 @@ func (q *liveQuery) foundLocked(found *run) {
 func (q *liveQuery) stopLocked() {
 	a := q.application
 	delete(a.queries, q.Query)
-	a.leaveLocked(q)
+	a.withdrawLocked(q)
 	if len(a.queries) == 0 {
 		a.queries = nil
 	}
@@ -185,7 +185,8 @@ func (q *liveQuery) lookLocked() *state {
 	if q.found != nil {
 		s.rows = slices.Clone(q.found.page(q.application))
 	} else {
-		s.rows = page(&q.Query, q.application.rows.order)
+		from, to := q.window(s.counts.Total)
+		s.rows = stretch(q.application.rows.order, from, to)
 	}
 	return s
 }
@@ -205,10 +206,9 @@ func (q *liveQuery) evaluateLocked(now time.Time) {
 	q.state, q.dirty = next, false
 }
 
-// page returns the rows of the query's page of an order in which every row matches.
-func page(q *Query, o *order) []*entry {
-	from, to := q.window(o.Len())
-	if from == to {
+// stretch returns the rows of the ranks [from, to) of an order.
+func stretch(o *order, from, to int) []*entry {
+	if from >= to {
 		return nil
 	}
 	rows := make([]*entry, 0, to-from)

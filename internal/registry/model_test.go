@@ -301,14 +301,15 @@ type machine struct {
 	model    *model
 	clients  []*client
 	building []*building
+	needles  []Query
 	sessions []api.SessionID
 	now      api.Millis
 }
 
 // building is a live query whose first search is yet to see the rows (nil), or under way.
 type building struct {
-	query  *liveQuery
-	search *search
+	query *liveQuery
+	look  *look
 }
 
 type fataler interface {
@@ -320,7 +321,7 @@ func newMachine(t fataler, choose func(int) int) *machine {
 	m := &machine{t: t, choose: choose, registry: New(Config{}), now: 1_000_000,
 		model: &model{applications: map[api.ApplicationID]*modelApplication{}}}
 	m.registry.tuning = tuning{margin: []int{0, 1, 3, 1024}[choose(4)], blockBits: []uint{1, 2, 5, 16}[choose(4)],
-		indexFrom: []int{0, 3, 10, 1000}[choose(4)], few: []int{-1, 2, 5, 1000}[choose(4)]}
+		indexFrom: []int{0, 3, 10, 1000}[choose(4)], few: []int{-1, 2, 5, 1000}[choose(4)], long: 8 * choose(3)}
 	for i := range pick(m, 6, 12, 40) {
 		m.sessions = append(m.sessions, testSession(i))
 	}
@@ -339,13 +340,25 @@ func testSession(i int) (id api.SessionID) {
 
 func pick[T any](m *machine, of ...T) T { return of[m.choose(len(of))] }
 
-// query draws from three applications in two organizations, of which one is never set and one is of another organization.
+// query is about a needle that was asked for before, half of the time, so that much is shared.
 func (m *machine) query() Query {
+	q := m.newQuery()
+	if len(m.needles) == 0 || m.choose(2) == 0 {
+		m.needles = append(m.needles, q)
+		return q
+	}
+	as := pick(m, m.needles...)
+	q.Organization, q.Application, q.Search, q.Categories = as.Organization, as.Application, as.Search, as.Categories
+	return q
+}
+
+// newQuery draws from three applications in two organizations, of which one is never set and one is of another organization.
+func (m *machine) newQuery() Query {
 	return Query{
 		Organization: testOrganization(pick(m, 0, 0, 0, 0, 1)),
 		Application:  testApplication(pick(m, 0, 0, 0, 1, 2)),
 		Search: pick(m, "", "", "s", "S", "ſ", "k", "K", "K", "ß", "ẞ", "ss", "i", "İ", "ı", "σ", "Σς", "%", "_", "*", "a", "A", "-1",
-			"aBc", "203.", "CLIENT-", "\xff", "é", strings.Repeat("ab", 64)),
+			"aBc", "203.", "203.0.113.1", "203.0.113.11", "CLIENT-", "\xff", "é", strings.Repeat("ab", 64)),
 		Categories: Categories(m.choose(8)),
 		Page:       pick(m, 1, 1, 1, 2, 2, 3, 4, 0, math.MaxInt),
 		PageSize:   pick(m, 1, 2, 2, 3, 3, 5, 50, 0),
@@ -482,7 +495,7 @@ func (m *machine) watch(q Query) {
 func (m *machine) build(q Query) {
 	q = q.normalized()
 	o := m.registry.organization(q.Organization)
-	o.mu.Lock()
+	o.lock()
 	defer o.unlock()
 	if a := o.applicationLocked(q.Application); q.Search != "" && a.queries[q] == nil {
 		m.building = append(m.building, &building{query: a.startLocked(q)})
@@ -495,15 +508,19 @@ func (m *machine) built() {
 	}
 	i := m.choose(len(m.building))
 	b := m.building[i]
-	if b.search == nil {
-		b.search, _ = b.query.prepare(m.choose(2) == 0)
+	if b.look == nil {
+		b.look = b.query.prepare(m.registry.tuning.margin, m.choose(2) == 0)
 		return
 	}
 	m.building = slices.Delete(m.building, i, i+1)
-	found := newRun(b.search, m.registry.tuning.margin)
-	o := b.query.application.organization
-	o.mu.Lock()
-	b.query.foundLocked(found)
+	b.look.found.look(b.look.search)
+	a := b.query.application
+	o := a.organization
+	o.lock()
+	if f := b.look.finder; f != nil {
+		a.countedLocked(f, b.look.found.count)
+	}
+	b.query.foundLocked(b.look.found)
 	o.unlock()
 	m.watch(b.query.Query)
 }
@@ -550,6 +567,22 @@ func (m *machine) read() {
 	m.same("Get", got, want)
 	m.same("Get's ok", ok, i >= 0)
 	m.same("Authorized", m.registry.Authorized(row.Organization), m.model.authorized(row.Organization))
+	m.counted()
+}
+
+// counted compares the counts that finders keep.
+func (m *machine) counted() {
+	m.t.Helper()
+	for id, a := range m.registry.applications {
+		for _, f := range a.finders {
+			if want := m.model.page(Query{Organization: a.organization.id, Application: id, Search: f.needle, Categories: f.in, PageSize: 1}); f.counted {
+				m.same(fmt.Sprintf("the count of %q", f.needle), f.matches, want.FilteredTotal)
+			}
+		}
+		if len(a.kept) > keptFinders {
+			m.t.Fatalf("%d counts are kept", len(a.kept))
+		}
+	}
 }
 
 // finish polls every watcher and closes it; nothing is left then but rows and gates.

@@ -10,9 +10,10 @@
 //
 // How it works: a row is one object without pointers. An application's rows are a counted B-tree in list order, so that any page is
 // a seek. In a large application every row is in an index of the parts of its texts, so that a search is an intersection of sets; in
-// a small one it scans. What the index finds is sorted when it is little, else looked for along the order. A live query that
-// searches keeps a run of its matches around the page. A change marks the live queries on whose page it can show;
-// whoever is due evaluates one, once for all its watchers, and compares page with page.
+// a small one it scans. What the index finds is sorted when it is little, else looked for along the order; how many rows have a
+// needle that is in many is counted once, and then kept current. A live query that searches keeps a run of its matches around the
+// page. A change marks the live queries on whose page it can show; whoever is due evaluates one, once for all its watchers, and
+// compares page with page.
 package registry
 
 import (
@@ -35,10 +36,11 @@ type tuning struct {
 	margin    int  // how many matches a searching live query keeps on either side of its page: 16 KiB at most
 	blockBits uint // the binary logarithm of the slots of a block, of which an application has as many as it needs
 	indexFrom int  // from how many rows on an application has an index; fewer are scanned in less than a millisecond
-	few       int  // how many candidates of the index are sorted rather than looked for in the order of all rows
+	few       int  // how many candidates of the index may be sorted rather than looked for in the order of all rows
+	long      int  // from how many rows on a walk along the order waits until no other such walk is under way
 }
 
-var defaultTuning = tuning{margin: 1024, blockBits: 16, indexFrom: 2_000, few: 32_000}
+var defaultTuning = tuning{margin: 1024, blockBits: 16, indexFrom: 2_000, few: 32_000, long: 50_000}
 
 // Registry holds the live sessions of all organizations.
 type Registry struct {
@@ -86,7 +88,7 @@ func (r *Registry) lock(id api.ApplicationID) *application {
 	a := r.applications[id]
 	r.mu.RUnlock()
 	if a != nil {
-		a.organization.mu.Lock()
+		a.organization.lock()
 	}
 	return a
 }
@@ -99,7 +101,7 @@ func (r *Registry) SetApplication(org api.OrganizationID, app api.ApplicationID,
 	a := r.lock(app)
 	if a == nil {
 		o := r.organization(org)
-		o.mu.Lock()
+		o.lock()
 		a = o.applicationLocked(app)
 		o.unlock()
 		r.mu.Lock()
@@ -245,7 +247,7 @@ func (r *Registry) Get(app api.ApplicationID, session api.SessionID) (Row, bool)
 // Authorized returns the organization's authorized rows.
 func (r *Registry) Authorized(org api.OrganizationID) int {
 	o := r.organization(org)
-	o.mu.Lock()
+	o.lock()
 	defer o.unlock()
 	return o.authorized
 }
@@ -263,7 +265,7 @@ func (r *Registry) Stats() Stats {
 	defer r.mu.RUnlock()
 	var s Stats
 	for _, o := range r.organizations {
-		o.mu.Lock()
+		o.lock()
 		for _, a := range o.applications {
 			s.Sessions += a.rows.count()
 			s.LiveQueries += len(a.queries)
@@ -274,4 +276,16 @@ func (r *Registry) Stats() Stats {
 		o.unlock()
 	}
 	return s
+}
+
+// Locked returns the longest that one call kept the rows of an organization locked since Locked was called last.
+func (r *Registry) Locked() (longest time.Duration) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, o := range r.organizations {
+		o.lock()
+		longest, o.longest = max(longest, o.longest), 0
+		o.unlock()
+	}
+	return longest
 }

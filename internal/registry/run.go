@@ -10,25 +10,21 @@ type run struct {
 	query  *Query
 	margin int // how many matches are kept on either side of the page
 
-	count int      // rows that match
+	count int      // rows that match; -1 = nobody has counted them yet
 	start int      // rank of rows[0], if there is one
 	rows  []*entry // matches start, start+1, …; empty when nothing is known but count
 }
 
-// newRun carries out a search.
-func newRun(s *search, margin int) *run {
-	r := &run{query: s.query, margin: margin}
+// look carries out a search for what is worth keeping and missing from the run.
+func (r *run) look(s *search) {
 	switch {
 	case s.few != nil:
 		r.pick(s)
-	case s.hits != nil && s.exact:
-		r.count = s.hits.count
-		from, to := r.keep(r.count)
-		r.fill(s, from, to)
-	default:
+	case r.count < 0:
 		r.scan(s)
+	default:
+		r.walk(s)
 	}
-	return r
 }
 
 // pick takes what is worth keeping from the few rows that may match.
@@ -49,7 +45,7 @@ func (r *run) pick(s *search) {
 // scan looks at all rows.
 func (r *run) scan(s *search) {
 	from, to := r.keep(s.all.Len())
-	r.start = from
+	r.start, r.count = from, 0
 	s.all.Scan(func(p place) bool {
 		if s.matches(p) {
 			if r.count >= from && r.count < to {
@@ -132,23 +128,38 @@ func (r *run) page(a *application) []*entry {
 		return nil
 	}
 	if len(r.rows) == 0 || from < r.start || to > r.start+len(r.rows) {
-		r.extend(a.searchLocked(r.query))
+		r.look(a.searchLocked(r))
 	}
 	return r.rows[from-r.start : to-r.start]
 }
 
-// extend looks for the matches that are worth keeping and missing from the run.
-func (r *run) extend(s *search) {
-	if s.few != nil {
-		r.pick(s)
-		return
-	}
+// lost tells whether the run has none of the matches from, from+1, … to-1, nor touches them.
+func (r *run) lost(from, to int) bool {
+	return len(r.rows) == 0 || from > r.start+len(r.rows) || r.start > to
+}
+
+// effort returns how many rows there are to walk past in an order of so many.
+func (r *run) effort(all int) int {
 	from, to := r.keep(r.count)
-	end := r.start + len(r.rows)
-	if len(r.rows) == 0 || from > end || r.start > to { // the run has none of them, nor touches them
+	switch {
+	case r.count < 0:
+		return all
+	case r.count == all:
+		return to - from
+	case r.lost(from, to):
+		return min(to, r.count-from) * (all / max(r.count, 1))
+	}
+	return (max(r.start-from, 0) + max(to-r.start-len(r.rows), 0)) * (all / max(r.count, 1))
+}
+
+// walk looks along the order: from the run outwards, or from the nearer end of all rows.
+func (r *run) walk(s *search) {
+	from, to := r.keep(r.count)
+	if r.lost(from, to) {
 		r.fill(s, from, to)
 		return
 	}
+	end := r.start + len(r.rows)
 	if from < r.start {
 		front := backward(s, r.rows[0], 0, r.start-from)
 		slices.Reverse(front)
@@ -160,15 +171,18 @@ func (r *run) extend(s *search) {
 	r.trim()
 }
 
-// fill takes the matches from, from+1, … to-1 of count, from the end that is nearer.
+// fill takes the matches from, from+1, … to-1 of count, from the end that is nearer, or by their ranks when all rows match.
 func (r *run) fill(s *search, from, to int) {
 	r.start = from
-	if from <= r.count-to {
+	switch {
+	case r.count == s.all.Len():
+		r.rows = stretch(s.all, from, to)
+	case from <= r.count-to:
 		r.rows = forward(s, nil, from, to-from)
-		return
+	default:
+		r.rows = backward(s, nil, r.count-to, to-from)
+		slices.Reverse(r.rows)
 	}
-	r.rows = backward(s, nil, r.count-to, to-from)
-	slices.Reverse(r.rows)
 }
 
 // forward returns n matches that come after the given one (nil = from the newest), leaving out the first skip.

@@ -49,7 +49,8 @@ func TestRunFollowsItsMatches(t *testing.T) {
 		for range draw(20) {
 			set(nil)
 		}
-		r := newRun(a.searchLocked(&q), draw(4))
+		r := &run{query: &q, margin: draw(4), count: -1}
+		r.look(a.searchLocked(r))
 		for range draw(60) {
 			set(r)
 			if draw(3) > 0 {

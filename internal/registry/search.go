@@ -10,24 +10,30 @@ import (
 // search is all that a search needs of an application. It is taken under the organization's lock, and carried out without.
 type search struct {
 	query *Query
-	all   *order // the rows as they were
-	// few are the rows that may match, in any order, if they are so few that sorting them beats a walk through all; else hits are
-	// their slots. Without an index both are nil, and any row may match. When exact, all of them do.
-	few   []*entry
-	hits  *hits
-	exact bool
+	all   *order     // the rows as they were
 	in    Categories // where the query's needle may be
+	hits  *hits      // the rows that may match, by the index; nil without one, and any row may
+	exact bool       // all that may match do
+	// few are the rows that may match, in any order, where sorting them is better than walking through all; else nil.
+	few []*entry
 }
 
-// searchLocked prepares a search in the rows as they are now. The order is not copied: who searches without the lock takes a copy.
-func (a *application) searchLocked(q *Query) *search {
-	s := &search{query: q, all: a.rows.order, in: q.Categories}
-	if slots := &a.rows.slots; q.Search != "" && slots.indexed() {
-		n := len(q.Search)
-		s.exact = n < 3 || n == 3 && q.Search[2] != 0 // a zero stands for the end of a text as well
-		if s.few, s.in = slots.searchFew(q, a.organization.tuning.few); s.few == nil {
-			s.hits, s.in = slots.search(q)
-		}
+// searchLocked prepares a search in the rows as they are now, for what a run misses. The order is not copied: who searches without
+// the lock takes a copy.
+func (a *application) searchLocked(r *run) *search {
+	s := &search{query: r.query, all: a.rows.order, in: r.query.Categories}
+	slots, needle := &a.rows.slots, r.query.Search
+	if needle == "" || !slots.indexed() {
+		return s
+	}
+	s.hits, s.in = slots.search(r.query)
+	n := len(needle)
+	if s.exact = n < 3 || n == 3 && needle[2] != 0; s.exact { // a zero stands for the end of a text as well
+		r.count = s.hits.count
+	}
+	const sorting = 16 // what a row costs to be looked at and sorted, beside being passed over in the order
+	if n := s.hits.count; n <= a.organization.tuning.few && (r.count < 0 || n*sorting <= r.effort(s.all.Len())) {
+		s.few = s.hits.rows(slots)
 	}
 	return s
 }
@@ -47,47 +53,38 @@ func (s *search) decides(e *entry) bool {
 // hits is a set of slots.
 type hits struct {
 	slotBits uint
-	blocks   [][]uint64 // a bitmap a block
+	blocks   [][]uint64 // a bitmap a block, nil for none
 	count    int
 }
 
 func (h *hits) has(at slot) bool {
-	i := at & (1<<h.slotBits - 1)
-	return h.blocks[at>>h.slotBits][i/64]&(1<<(i%64)) != 0
+	block, i := h.blocks[at>>h.slotBits], at&(1<<h.slotBits-1)
+	return block != nil && block[i/64]&(1<<(i%64)) != 0
+}
+
+// rows returns the rows of the slots.
+func (h *hits) rows(s *slots) []*entry {
+	rows := make([]*entry, 0, h.count)
+	for i, found := range h.blocks {
+		for at := range members(found) {
+			rows = append(rows, s.blocks[i].rows[at])
+		}
+	}
+	return rows
 }
 
 // search returns the slots of the rows that may match, by the index, and in which of the categories.
 func (s *slots) search(q *Query) (h *hits, in Categories) {
-	h = &hits{slotBits: s.bits}
-	for _, b := range s.blocks {
-		found := make([]uint64, words(s.bits))
-		n, categories := b.search(q, found)
-		h.count += n
-		in |= categories
-		h.blocks = append(h.blocks, found)
+	h = &hits{slotBits: s.bits, blocks: make([][]uint64, len(s.blocks))}
+	found := make([]uint64, words(s.bits))
+	for i, b := range s.blocks {
+		if n, categories := b.search(q, found); n > 0 {
+			h.blocks[i], found = found, make([]uint64, words(s.bits))
+			h.count += n
+			in |= categories
+		}
 	}
 	return h, in
-}
-
-// searchFew returns the rows that may match, by the index; nil when they are more than limit.
-func (s *slots) searchFew(q *Query, limit int) (rows []*entry, in Categories) {
-	rows = []*entry{}
-	found := make([]uint64, words(s.bits))
-	for _, b := range s.blocks {
-		n, categories := b.search(q, found)
-		if len(rows)+n > limit {
-			return nil, 0
-		}
-		in |= categories
-		if n > 0 {
-			rows = slices.Grow(rows, n)
-			for i := range members(found) {
-				rows = append(rows, b.rows[i])
-			}
-			clear(found)
-		}
-	}
-	return rows, in
 }
 
 // search adds the slots of the rows that may match to an empty bitmap, and returns how many they are and in which categories.

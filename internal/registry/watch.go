@@ -140,7 +140,7 @@ func (w *Watch) Poll() *Delta {
 func (w *Watch) Close() {
 	q := w.query
 	o := q.application.organization
-	o.mu.Lock()
+	o.lock()
 	defer o.unlock()
 	if w.done {
 		return
@@ -169,7 +169,7 @@ func (w *Watch) step(paced bool) (*Delta, pending, error) {
 func (w *Watch) advance(paced bool) (from, to *state, next pending, err error) {
 	q := w.query
 	o := q.application.organization
-	o.mu.Lock()
+	o.lock()
 	defer o.unlock()
 	if w.done {
 		return nil, nil, pending{}, ErrGone
