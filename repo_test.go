@@ -32,6 +32,7 @@ var imports = map[string][]string{
 	"internal/gateway":         {"api", "internal/limit", "internal/registry", "internal/store", "internal/tenant", "internal/websock"},
 	"internal/manage":          {"api", "internal/limit", "internal/registry", "internal/store", "internal/tenant", "internal/websock"},
 	"internal/server":          {"api", "internal/gateway", "internal/limit", "internal/manage", "internal/registry", "internal/store", "internal/tenant"},
+	"internal/hostile":         {}, // tests only
 	"internal/testkit":         {"api", "client", "internal/gateway", "internal/manage", "internal/server"},
 	// registry: for the synthetic rows of bench alone
 	"cmd/rollcall": {"api", "client", "internal/gateway", "internal/manage", "internal/registry", "internal/server"},

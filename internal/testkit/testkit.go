@@ -5,13 +5,21 @@ package testkit
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -78,17 +86,19 @@ type Config struct {
 	Gateway       gateway.Limits
 	Manage        manage.Limits
 	Log           io.Writer // nil = none
+	TLS           bool      // serve TLS with a certificate made for the test
 }
 
 // Server is a running server.
 type Server struct {
-	URL        string // http://127.0.0.1:port
+	URL        string // http://127.0.0.1:port; https: with Config.TLS
 	Ops        string // the same of the ops listener
 	Data       string
 	AdminToken string
 
-	stop context.CancelFunc
-	run  sync.WaitGroup
+	client *http.Client // trusts the certificate of a TLS server
+	stop   context.CancelFunc
+	run    sync.WaitGroup
 	err  error // of Run, once it has returned
 }
 
@@ -106,8 +116,13 @@ func Start(t testing.TB, cfg Config) *Server {
 	if err := os.WriteFile(file, []byte(Bootstrap(cfg)), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	scheme, cert, key, client := "http://", "", "", http.DefaultClient
+	if cfg.TLS {
+		scheme = "https://"
+		cert, key, client = Certificate(t)
+	}
 	srv, err := server.New(t.Context(), server.Config{
-		Listen: "127.0.0.1:0", OpsListen: "127.0.0.1:0", Data: cfg.Data, Node: "srv-01", Bootstrap: file,
+		Listen: "127.0.0.1:0", OpsListen: "127.0.0.1:0", Data: cfg.Data, Node: "srv-01", Bootstrap: file, TLSCert: cert, TLSKey: key,
 		Drain: 10 * time.Second, Gateway: cfg.Gateway, Manage: cfg.Manage, Log: log,
 	})
 	if err != nil {
@@ -115,8 +130,8 @@ func Start(t testing.TB, cfg Config) *Server {
 	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	s := &Server{
-		URL: "http://" + srv.Addr(), Ops: "http://" + srv.OpsAddr(), Data: cfg.Data, AdminToken: srv.AdminToken(),
-		stop: stop,
+		URL: scheme + srv.Addr(), Ops: "http://" + srv.OpsAddr(), Data: cfg.Data, AdminToken: srv.AdminToken(),
+		client: client, stop: stop,
 	}
 	s.run.Go(func() { s.err = srv.Run(ctx) })
 	t.Cleanup(func() { s.Stop(t) })
@@ -146,8 +161,68 @@ func (s *Server) Stop(t testing.TB) {
 	}
 }
 
-// WebSocket returns the ws:// address of a path with its query.
+// Certificate makes a certificate for 127.0.0.1 in the test's directory, and returns its PEM files and a client that trusts it.
+func Certificate(t testing.TB) (cert, key string, client *http.Client) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(24 * time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: secret}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}
+	t.Cleanup(transport.CloseIdleConnections)
+	return cert, key, &http.Client{Transport: transport}
+}
+
+// WebSocket returns the ws:// address of a path with its query; wss: with Config.TLS.
 func (s *Server) WebSocket(path string) string { return "ws" + s.URL[len("http"):] + path }
+
+// Client returns an HTTP client that trusts the server's certificate, if it has one.
+func (s *Server) Client() *http.Client {
+	if s.client == nil { // a Server that a test made of an address
+		return http.DefaultClient
+	}
+	return s.client
+}
+
+// Dial opens a connection to the main listener, over TLS when the server has it. It ends with the test at the latest.
+func (s *Server) Dial(t testing.TB) net.Conn {
+	t.Helper()
+	scheme, addr, _ := strings.Cut(s.URL, "://")
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	if err == nil && scheme == "https" {
+		transport, _ := s.Client().Transport.(*http.Transport)
+		config := transport.TLSClientConfig.Clone()
+		config.ServerName, _, _ = net.SplitHostPort(addr)
+		secured := tls.Client(conn, config)
+		conn, err = secured, secured.HandshakeContext(ctx)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
 
 // Do makes a request with a key and returns the status and the body. A body that is not nil is sent as JSON.
 func (s *Server) Do(t testing.TB, key, method, path string, body any) (int, []byte) {
@@ -168,7 +243,7 @@ func (s *Server) Do(t testing.TB, key, method, path string, body any) (int, []by
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := s.Client().Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
