@@ -6,7 +6,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/rollcallhq/rollcall/api"
@@ -134,7 +133,7 @@ func (g *Gateway) verify(h greeting, up *upgrade, presented time.Time) (tenant.G
 	if grant.ClientID != "" && h.clientID != nil && *h.clientID != grant.ClientID {
 		return grant, api.Errorf(api.CodeClientIDMismatch, "clientId is not the one that the token was issued for")
 	}
-	if !allowed(grant.Application.AllowedOrigins, up.origins) {
+	if !grant.Application.AllowsOrigins(up.origins) {
 		return grant, api.Errorf(api.CodeOriginForbidden, "the application does not allow this origin")
 	}
 	return grant, nil
@@ -145,14 +144,6 @@ func orEmpty(s *string) string {
 		return ""
 	}
 	return *s
-}
-
-// allowed tells whether a page of the origins may connect. A client that is no browser sends none; without a list any may.
-func allowed(list, origins []string) bool {
-	if len(list) == 0 || len(origins) == 0 {
-		return true
-	}
-	return len(origins) == 1 && slices.ContainsFunc(list, func(o string) bool { return strings.EqualFold(o, origins[0]) })
 }
 
 // refusedFor returns how a hello whose credential was refused ends.

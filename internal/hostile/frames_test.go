@@ -92,7 +92,7 @@ func autobahn() []wire {
 		{"6.3.1 invalid UTF-8", []string{frame(0x81, "\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80edited")}, nil, 1007},
 		{"6.3.2 invalid UTF-8 in fragments", []string{cut(1, "\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80edited", 1)}, nil, 1007},
 		{"6.4.1 invalid in the second fragment of three", []string{join(frame(0x01, "\xce\xba"), frame(0x00, "\xf4\x90\x80\x80"))}, nil, 1007},
-		{"6.4.3 invalid inside a fragment that is not all there", []string{frame(0x81, "\xf4\x90\x80\x80" + long)[:12]}, nil, 1007},
+		{"6.4.3 invalid inside a fragment that is not all there", []string{frame(0x81, "\xf4\x90\x80\x80"+long)[:12]}, nil, 1007},
 		{"6.6.1 half a rune", []string{frame(0x81, "\xce")}, nil, 1007},
 		{"6.8.1 rune of five bytes", []string{frame(0x81, "\xf8\x88\x80\x80\x80")}, nil, 1007},
 		{"6.9.4 highest rune", []string{frame(0x81, `{"type":"`+"\U0010ffff"+`"}`)}, []string{invalid}, 0},

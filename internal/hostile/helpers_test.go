@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -27,6 +28,15 @@ import (
 	"github.com/rollcallhq/rollcall/internal/manage"
 	"github.com/rollcallhq/rollcall/internal/testkit"
 )
+
+// Most of these tests wait for a server's deadlines: more of them than there are processors can run at once.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "32"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // patience is how long a test waits for what must come.
 const patience = 20 * time.Second

@@ -37,6 +37,13 @@ func (a Application) MaxAuthorized() int {
 	return *a.Plan.MaxAuthorizedSessions
 }
 
+// AllowsOrigins tells whether what sent these Origin headers may connect. A client that is no browser sends none, and is not
+// concerned; a browser sends one. The default port of its scheme may be written out.
+func (a Application) AllowsOrigins(origins []string) bool {
+	return len(a.AllowedOrigins) == 0 || len(origins) == 0 ||
+		len(origins) == 1 && slices.Contains(a.AllowedOrigins, normalOrigin(origins[0]))
+}
+
 // Application returns an application by id.
 func (d *Directory) Application(id api.ApplicationID) (Application, bool) {
 	d.mu.RLock()

@@ -138,22 +138,27 @@ func checkOrigins(origins *[]string) *problem {
 	return nil
 }
 
-// normalOrigins writes origins as browsers do (RFC 6454, section 6.2): in lower case, without the scheme's default port; each
-// once.
+// normalOrigins writes origins as browsers do, each once.
 func normalOrigins(origins []string) []string {
 	normal := make([]string, 0, len(origins))
 	for _, origin := range origins {
-		origin = strings.ToLower(origin)
-		if host, ok := strings.CutPrefix(origin, "https://"); ok {
-			origin = "https://" + strings.TrimSuffix(host, ":443")
-		} else if host, ok := strings.CutPrefix(origin, "http://"); ok {
-			origin = "http://" + strings.TrimSuffix(host, ":80")
-		}
-		if !slices.Contains(normal, origin) {
+		if origin = normalOrigin(origin); !slices.Contains(normal, origin) {
 			normal = append(normal, origin)
 		}
 	}
 	return normal
+}
+
+// normalOrigin writes an origin in lower case, without the scheme's default port (RFC 6454, section 6.2).
+func normalOrigin(origin string) string {
+	origin = strings.ToLower(origin)
+	if host, ok := strings.CutPrefix(origin, "https://"); ok {
+		return "https://" + strings.TrimSuffix(host, ":443")
+	}
+	if host, ok := strings.CutPrefix(origin, "http://"); ok {
+		return "http://" + strings.TrimSuffix(host, ":80")
+	}
+	return origin
 }
 
 func checkTokens(in *TokensInput) *problem {
