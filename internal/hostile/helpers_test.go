@@ -428,6 +428,13 @@ func (p *peer) alive() {
 	}
 }
 
+// halfClose ends what the client sends; it can still read.
+func (p *peer) halfClose() {
+	if half, ok := p.Conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+}
+
 // abort closes with a reset.
 func (p *peer) abort() {
 	conn := p.Conn

@@ -135,6 +135,7 @@ func TestRequestShapes(t *testing.T) {
 					t.Errorf("status %d, want %d", status, tc.status)
 				}
 				if closed {
+					p.halfClose() // no more of a body will come
 					if rest, _ := io.ReadAll(p.in); len(rest) > 0 {
 						t.Errorf("after the answer: %.300q", rest)
 					}

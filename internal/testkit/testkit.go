@@ -203,14 +203,26 @@ func (s *Server) Client() *http.Client {
 	return s.client
 }
 
+// At returns the server as it is reached at another host:port, a proxy's.
+func (s *Server) At(addr string) *Server {
+	scheme, _, _ := strings.Cut(s.URL, "://")
+	return &Server{URL: scheme + "://" + addr, Ops: s.Ops, Data: s.Data, AdminToken: s.AdminToken, client: s.client}
+}
+
+// Addr returns host:port of the main listener.
+func (s *Server) Addr() string {
+	_, addr, _ := strings.Cut(s.URL, "://")
+	return addr
+}
+
 // Dial opens a connection to the main listener, over TLS when the server has it. It ends with the test at the latest.
 func (s *Server) Dial(t testing.TB) net.Conn {
 	t.Helper()
-	scheme, addr, _ := strings.Cut(s.URL, "://")
+	addr := s.Addr()
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
-	if err == nil && scheme == "https" {
+	if err == nil && strings.HasPrefix(s.URL, "https:") {
 		transport, _ := s.Client().Transport.(*http.Transport)
 		config := transport.TLSClientConfig.Clone()
 		config.ServerName, _, _ = net.SplitHostPort(addr)
