@@ -93,15 +93,15 @@ func (f *frame) credential(field string) *string {
 	return &s
 }
 
-// text returns a string that is shown: at most 256 bytes, without NUL, which PostgreSQL cannot store.
+// text returns a string that is shown: at most 256 bytes, any character.
 func (f *frame) text(field string) *string {
 	raw := f.once(field)
 	if raw == nil {
 		return nil
 	}
 	s, ok := decodeString(raw)
-	if !ok || len(s) > api.MaxString || strings.IndexByte(s, 0) >= 0 {
-		f.refuse(field, fmt.Sprintf("must be a string of at most %d bytes of valid UTF-8 without NUL", api.MaxString))
+	if !ok || len(s) > api.MaxString {
+		f.refuse(field, fmt.Sprintf("must be a string of at most %d bytes of valid UTF-8", api.MaxString))
 		return nil
 	}
 	return &s

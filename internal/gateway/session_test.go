@@ -29,7 +29,7 @@ func TestFramesOfAnOpenSession(t *testing.T) {
 		return fmt.Sprintf(`{"type":"error","code":%q,"message":%q}`, code, message)
 	}
 	authorize := func(tok string) string { return `{"type":"authorize","token":"` + tok + `"}` }
-	text := "must be a string of at most 256 bytes of valid UTF-8 without NUL"
+	text := "must be a string of at most 256 bytes of valid UTF-8"
 	object := "must be an object of at most 4096 bytes and 4 levels"
 	mismatch := refused("token_mismatch", "the token's sub or cid is not that of the session's token")
 	for _, tt := range []struct{ in, want string }{

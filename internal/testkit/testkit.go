@@ -99,7 +99,7 @@ type Server struct {
 	client *http.Client // trusts the certificate of a TLS server
 	stop   context.CancelFunc
 	run    sync.WaitGroup
-	err  error // of Run, once it has returned
+	err    error // of Run, once it has returned
 }
 
 // Start starts a server and stops it when the test ends. A drain that fails, fails the test.
