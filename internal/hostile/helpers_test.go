@@ -32,7 +32,7 @@ import (
 // Most of these tests wait for a server's deadlines: more of them than there are processors can run at once.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if err := flag.Set("test.parallel", "32"); err != nil {
+	if err := flag.Set("test.parallel", "12"); err != nil {
 		panic(err)
 	}
 	os.Exit(m.Run())
@@ -66,7 +66,7 @@ func attack(t *testing.T, limits gateway.Limits, test func(t *testing.T, n node)
 			w := n.witness(t)
 			t.Run("attack", func(t *testing.T) { test(t, n) }) // its connections are closed when this returns
 			w.check(t)
-			testkit.Eventually(t, "nothing is left behind", func() bool {
+			eventually(t, "nothing is left behind", func() bool {
 				return n.live(t, testkit.Key, testkit.Number) == 0 && n.metric(t, "rollcall_gateway_connections") == 1
 			})
 			if total := n.live(t, testkit.OtherKey, testkit.OtherNumber); total != 1 {
@@ -75,6 +75,16 @@ func attack(t *testing.T, limits gateway.Limits, test func(t *testing.T, n node)
 			n.Stop(t)
 			log.check(t)
 		})
+	}
+}
+
+// eventually is testkit.Eventually for what is asked over HTTP by many tests at once: it asks seldom.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("still not so after %s: %s", patience, what)
+		}
 	}
 }
 
@@ -123,7 +133,7 @@ func (n node) session(t testing.TB, id string) api.Session {
 func (n node) wantEnd(t testing.TB, id string, reasons ...api.EndReason) {
 	t.Helper()
 	var s api.Session
-	testkit.Eventually(t, "session "+id+" has ended", func() bool {
+	eventually(t, "session "+id+" has ended", func() bool {
 		s = n.session(t, id)
 		return s.Status == api.StatusDisconnected
 	})

@@ -84,7 +84,7 @@ func TestExpiredAndRevived(t *testing.T) {
 	t.Parallel()
 	const grace = 4 * time.Second
 	attack(t, gateway.Limits{ExpiryNotice: 300 * time.Millisecond, ExpiryGrace: grace}, func(t *testing.T, n node) {
-		expires := time.Now().Add(2 * time.Second)
+		expires := time.Now().Add(3 * time.Second)
 		p := n.openToken(t, until(t, expires, map[string]any{"cid": "client-001"}))
 		want := func(when string, derived api.DerivedStatus, lists ...string) {
 			t.Helper()
@@ -145,7 +145,7 @@ func TestRefusedRenewals(t *testing.T) {
 			"another one's secret":     {`"` + forge(testkit.OtherSecret, hs256, claims("")) + `"`, "token_invalid"},
 			"none":                     {`"` + forge("", `{"alg":"none"}`, claims("")) + `"`, "token_invalid"},
 			"expired":                  {`"` + until(t, time.Now().Add(-time.Millisecond), mine) + `"`, "token_expired"},
-			"from the future":          {with(map[string]any{"iat": time.Now().Unix() + 10}), "token_invalid"},
+			"from the future":          {with(map[string]any{"iat": time.Now().Unix() + 60}), "token_invalid"},
 			"empty":                    {`""`, "token_invalid"},
 			"missing":                  {`null`, "validation_error"},
 			"number":                   {`5`, "validation_error"},

@@ -1,7 +1,6 @@
 package hostile
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"net/http"
@@ -367,45 +366,5 @@ func TestCookiesAreIgnored(t *testing.T) {
 		if status, _ := p.refused(); status != http.StatusUnauthorized {
 			t.Errorf("a key in a cookie: %d", status)
 		}
-	})
-}
-
-// TestSlowHead: a request whose head does not end is not waited for, and costs nobody else.
-func TestSlowHead(t *testing.T) {
-	t.Parallel()
-	attack(t, gateway.Limits{}, func(t *testing.T, n node) {
-		began := time.Now()
-		var slow sync.WaitGroup
-		for name, start := range map[string]string{
-			"nothing": "", "a request line": "GET " + api.ConnectPath + " HTT", "half a head": strings.TrimSuffix(request(), "\r\n"),
-		} {
-			slow.Go(func() {
-				p := n.dial(t)
-				p.SetDeadline(time.Now().Add(time.Minute))
-				p.write(start)
-				slow.Go(func() { // a byte now and then
-					for time.Since(began) < 30*time.Second {
-						if _, err := io.WriteString(p.Conn, "X"); name == "nothing" || err != nil {
-							return
-						}
-						time.Sleep(500 * time.Millisecond)
-					}
-				})
-				// Closed with or without an answer. A reset is as good: the client was still sending.
-				resp, err := http.ReadResponse(bufio.NewReader(p.Conn), nil)
-				if err == nil {
-					resp.Body.Close()
-				}
-				if took := time.Since(began); took > 25*time.Second {
-					t.Errorf("%s: it took %s to be rid of it", name, took)
-				}
-				if isTimeout(err) {
-					t.Errorf("%s: %v", name, err)
-				}
-				p.Close()
-			})
-		}
-		n.open(t).alive()
-		slow.Wait()
 	})
 }

@@ -1,6 +1,7 @@
 package hostile
 
 import (
+	"bufio"
 	"encoding/json"
 	"io"
 	"net"
@@ -16,6 +17,100 @@ import (
 	"github.com/rollcallhq/rollcall/internal/gateway"
 	"github.com/rollcallhq/rollcall/internal/testkit"
 )
+
+// The tests that take longest come first.
+
+// TestNeverReading: a client that asks and does not read the answers ends, and neither the others nor an operator wait for it. What
+// it costs is bounded by what was taken from it: some megabytes, which are in the kernel's buffers.
+func TestNeverReading(t *testing.T) {
+	t.Parallel()
+	attack(t, plenty(gateway.Limits{PingInterval: time.Second, PongTimeout: 4 * time.Second}), func(t *testing.T, n node) {
+		flood := map[string]string{
+			"pings":  strings.Repeat(frame(0x89, strings.Repeat("x", 125)), 500),
+			"errors": strings.Repeat(frame(0x81, unknown(20)), 500),
+		}
+		var peers []*peer
+		for name, frames := range flood {
+			for range 2 {
+				p := n.open(t)
+				p.SetDeadline(time.Now().Add(time.Minute))
+				peers = append(peers, p)
+				stuck := make(chan struct{})
+				var sent int
+				go func() { // ends when the connection is closed
+					defer close(stuck)
+					for err := error(nil); err == nil && sent < 64<<20; {
+						var k int
+						k, err = io.WriteString(p.Conn, frames)
+						sent += k
+					}
+				}()
+				t.Cleanup(func() {
+					p.Close()
+					<-stuck
+					t.Logf("%s: %d KiB were taken", name, sent>>10)
+					if sent >= 64<<20 {
+						t.Errorf("%s: the server read on and on, although its answers were not read", name)
+					}
+				})
+			}
+		}
+		other := n.open(t) // others come and are answered meanwhile
+		for range 20 {
+			other.alive()
+		}
+		victim := peers[0]
+		began := time.Now()
+		status, body := n.Do(t, testkit.Key, http.MethodDelete, "/api/v1/applications/"+testkit.App.String()+"/sessions/"+victim.id, nil)
+		if took := time.Since(began); status != http.StatusOK || took > 5*time.Second {
+			t.Errorf("disconnect of a client that does not read: %d %s after %s", status, body, took)
+		}
+		n.wantEnd(t, victim.id, api.EndDisconnected)
+		for _, p := range peers[1:] { // whichever comes first: the answer to a ping is missing, or a write takes too long
+			n.wantEnd(t, p.id, api.EndPingTimeout, api.EndConnectionLost)
+		}
+	})
+}
+
+// TestSlowHead: a request whose head does not end is not waited for, and costs nobody else.
+func TestSlowHead(t *testing.T) {
+	t.Parallel()
+	attack(t, gateway.Limits{}, func(t *testing.T, n node) {
+		began := time.Now()
+		var slow sync.WaitGroup
+		for name, start := range map[string]string{
+			"nothing": "", "a request line": "GET " + api.ConnectPath + " HTT", "half a head": strings.TrimSuffix(request(), "\r\n"),
+		} {
+			slow.Go(func() {
+				p := n.dial(t)
+				p.SetDeadline(time.Now().Add(time.Minute))
+				p.write(start)
+				slow.Go(func() { // a byte now and then
+					for time.Since(began) < 30*time.Second {
+						if _, err := io.WriteString(p.Conn, "X"); name == "nothing" || err != nil {
+							return
+						}
+						time.Sleep(500 * time.Millisecond)
+					}
+				})
+				// Closed with or without an answer. A reset is as good: the client was still sending.
+				resp, err := http.ReadResponse(bufio.NewReader(p.Conn), nil)
+				if err == nil {
+					resp.Body.Close()
+				}
+				if took := time.Since(began); took > 25*time.Second {
+					t.Errorf("%s: it took %s to be rid of it", name, took)
+				}
+				if isTimeout(err) {
+					t.Errorf("%s: %v", name, err)
+				}
+				p.Close()
+			})
+		}
+		n.open(t).alive()
+		slow.Wait()
+	})
+}
 
 // TestSlowHello: a hello that does not come, or comes byte by byte for ever, is waited for once and not a byte longer.
 func TestSlowHello(t *testing.T) {
@@ -68,7 +163,7 @@ func TestSlowHello(t *testing.T) {
 }
 
 // impatient are short deadlines of liveness. A pong timeout much shorter would take a busy machine for a starved one.
-var impatient = plenty(gateway.Limits{PingInterval: 400 * time.Millisecond, PongTimeout: time.Second})
+var impatient = plenty(gateway.Limits{PingInterval: 400 * time.Millisecond, PongTimeout: 2500 * time.Millisecond})
 
 // TestSlowFrames: a frame that comes byte by byte does not stand in for the answer to a ping, which cannot be sent inside it.
 func TestSlowFrames(t *testing.T) {
@@ -147,58 +242,6 @@ func TestPongsAreJudged(t *testing.T) {
 		}
 		p.silent = false
 		p.alive()
-	})
-}
-
-// TestNeverReading: a client that asks and does not read the answers ends, and neither the others nor an operator wait for it. What
-// it costs is bounded by what was taken from it: some megabytes, which are in the kernel's buffers.
-func TestNeverReading(t *testing.T) {
-	t.Parallel()
-	attack(t, plenty(gateway.Limits{PingInterval: time.Second, PongTimeout: 2 * time.Second}), func(t *testing.T, n node) {
-		flood := map[string]string{
-			"pings":  strings.Repeat(frame(0x89, strings.Repeat("x", 125)), 500),
-			"errors": strings.Repeat(frame(0x81, unknown(20)), 500),
-		}
-		var peers []*peer
-		for name, frames := range flood {
-			for range 2 {
-				p := n.open(t)
-				p.SetDeadline(time.Now().Add(time.Minute))
-				peers = append(peers, p)
-				stuck := make(chan struct{})
-				var sent int
-				go func() { // ends when the connection is closed
-					defer close(stuck)
-					for err := error(nil); err == nil && sent < 64<<20; {
-						var k int
-						k, err = io.WriteString(p.Conn, frames)
-						sent += k
-					}
-				}()
-				t.Cleanup(func() {
-					p.Close()
-					<-stuck
-					t.Logf("%s: %d KiB were taken", name, sent>>10)
-					if sent >= 64<<20 {
-						t.Errorf("%s: the server read on and on, although its answers were not read", name)
-					}
-				})
-			}
-		}
-		other := n.open(t) // others come and are answered meanwhile
-		for range 20 {
-			other.alive()
-		}
-		victim := peers[0]
-		began := time.Now()
-		status, body := n.Do(t, testkit.Key, http.MethodDelete, "/api/v1/applications/"+testkit.App.String()+"/sessions/"+victim.id, nil)
-		if took := time.Since(began); status != http.StatusOK || took > 5*time.Second {
-			t.Errorf("disconnect of a client that does not read: %d %s after %s", status, body, took)
-		}
-		n.wantEnd(t, victim.id, api.EndDisconnected)
-		for _, p := range peers[1:] { // whichever comes first: the answer to a ping is missing, or a write takes too long
-			n.wantEnd(t, p.id, api.EndPingTimeout, api.EndConnectionLost)
-		}
 	})
 }
 
@@ -306,7 +349,7 @@ func TestHalfOpen(t *testing.T) {
 		if took := time.Since(began); took > 10*time.Second {
 			t.Errorf("they were gone after %s", took)
 		}
-		testkit.Eventually(t, "the connections are gone too", func() bool { return n.metric(t, "rollcall_gateway_connections") == 1 })
+		eventually(t, "the connections are gone too", func() bool { return n.metric(t, "rollcall_gateway_connections") == 1 })
 	})
 }
 
