@@ -160,7 +160,7 @@ func TestFrames(t *testing.T) {
 			t.Run(tc.name, func(t *testing.T) {
 				t.Parallel()
 				for chopped, send := range map[bool]func(*peer, string){false: (*peer).write, true: (*peer).drip} {
-					if size := len(join(tc.send...)); chopped && size > 2000 {
+					if size := len(join(tc.send...)); chopped && size > 300 {
 						continue
 					}
 					p := n.open(t)
@@ -250,7 +250,7 @@ func TestLineRate(t *testing.T) {
 				if name == "pings inside a text" {
 					p.write(frame(0x01, "{"))
 				}
-				p.write(strings.Repeat(one, (1<<20)/len(one)))
+				p.write(strings.Repeat(one, (256<<10)/len(one)))
 				p.ends(4201)
 				n.wantEnd(t, p.id, api.EndRateLimited)
 			})
@@ -276,7 +276,7 @@ func TestNothingIsReset(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				more := bytes.Repeat([]byte(frame(0x81, strings.Repeat("x", 1000))), 1000)
+				more := bytes.Repeat([]byte(frame(0x81, strings.Repeat("x", 1000))), 300)
 				p := n.open(t)
 				p.write(tc.first + string(more))
 				p.ends(tc.code)

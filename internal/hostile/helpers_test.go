@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is how long a test waits for what must come.
-const patience = 20 * time.Second
+const patience = 40 * time.Second
 
 // plenty are limits of frames that no test reaches by accident.
 func plenty(l gateway.Limits) gateway.Limits {
@@ -445,16 +445,19 @@ func (p *peer) halfClose() {
 	}
 }
 
-// abort closes with a reset.
-func (p *peer) abort() {
+// tcp returns the connection below TLS.
+func (p *peer) tcp() *net.TCPConn {
 	conn := p.Conn
 	if secured, ok := conn.(interface{ NetConn() net.Conn }); ok {
 		conn = secured.NetConn()
 	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0)
-	}
-	_ = conn.Close()
+	return conn.(*net.TCPConn)
+}
+
+// abort closes with a reset.
+func (p *peer) abort() {
+	_ = p.tcp().SetLinger(0)
+	_ = p.tcp().Close()
 }
 
 // frame makes a client's frame: masked, its length in the shortest form.
