@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -137,10 +138,8 @@ func (n node) wantEnd(t testing.TB, id string, reasons ...api.EndReason) {
 		s = n.session(t, id)
 		return s.Status == api.StatusDisconnected
 	})
-	for _, r := range reasons {
-		if s.Details.EndReason == r {
-			return
-		}
+	if slices.Contains(reasons, s.Details.EndReason) {
+		return
 	}
 	t.Errorf("session %s ended as %s, want %v", id, s.Details.EndReason, reasons)
 }

@@ -194,7 +194,7 @@ func TestOffers(t *testing.T) {
 				t.Fatal(err)
 			}
 			resp.Body.Close()
-			if resp.StatusCode != 101 || resp.Header["Sec-Websocket-Extensions"] != nil || resp.Header.Get("Sec-Websocket-Protocol") != chosen {
+			if resp.StatusCode != http.StatusSwitchingProtocols || resp.Header["Sec-Websocket-Extensions"] != nil || resp.Header.Get("Sec-Websocket-Protocol") != chosen {
 				t.Errorf("%.100s: %d %v", offer, resp.StatusCode, resp.Header)
 			}
 			p.text(keyHello)

@@ -3,6 +3,7 @@ package hostile
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -23,9 +24,7 @@ func numeric(t time.Time) json.Number {
 func until(t testing.TB, expires time.Time, more map[string]any) string {
 	t.Helper()
 	all := map[string]any{"exp": numeric(expires)}
-	for k, v := range more {
-		all[k] = v
-	}
+	maps.Copy(all, more)
 	return testkit.Token(t, all)
 }
 
@@ -129,9 +128,7 @@ func TestRefusedRenewals(t *testing.T) {
 		before := n.session(t, p.id)
 		with := func(claims map[string]any) string {
 			all := map[string]any{"cid": "client-001"}
-			for k, v := range claims {
-				all[k] = v
-			}
+			maps.Copy(all, claims)
 			return `"` + until(t, hour, all) + `"`
 		}
 		for name, tc := range map[string]struct{ token, code string }{
