@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,18 +27,32 @@ const (
 	benchRevoke     = "revoke"
 )
 
-var benchNames = []string{benchConnect, benchIdle, benchList, benchSearch, benchWatch, benchDisconnect, benchRevoke}
+// The measurements that have servers of their own and are made only when they are asked for.
+const (
+	benchStorm = "storm"
+	benchDrain = "drain"
+	benchSoak  = "soak"
+)
+
+var (
+	benchNames = []string{benchConnect, benchIdle, benchList, benchSearch, benchWatch, benchDisconnect, benchRevoke}
+	aloneNames = []string{benchStorm, benchDrain, benchSoak}
+)
+
+// defaultSessions are held when --sessions does not say.
+var defaultSessions = map[string]int{benchStorm: 15_000, benchDrain: 10_000, benchSoak: 1_000, "": 5_000}
 
 type benchCmd struct {
-	Only        []string `arg:"" optional:"" name:"measurement" help:"Measure only these of connect, idle, list, search, watch, disconnect, revoke."`
-	Sessions    int      `short:"n" default:"5000" help:"Sessions that are held meanwhile; a process may open some 20000 files on many systems."`
-	Rounds      int      `default:"200" help:"Samples of watch and disconnect."`
+	Only        []string `arg:"" optional:"" name:"measurement" help:"Measure only these of connect, idle, list, search, watch, disconnect, revoke; or storm, drain, soak, which have servers of their own."`
+	Sessions    int      `short:"n" default:"0" help:"Sessions that are held meanwhile; 0 = 5000, for storm 15000, for drain 10000, for soak 1000. A process may open some 20000 files on many systems."`
+	Rounds      int      `default:"200" help:"Samples of watch and disconnect; lives of every session of soak."`
 	Requests    int      `default:"3000" help:"Samples of list and search; with --rows, as many as come in 8s."`
 	Concurrency int      `default:"64" help:"Clients that connect at once."`
 	Settle      string   `default:"5s" help:"Wait before memory is read."`
 	Output      string   `short:"o" enum:"table,json" default:"json" help:"How to print the result: ${enum}."`
 
 	sizesFlags
+	gatewayFlags
 
 	URL         string `placeholder:"URL" help:"Measure this server instead of starting one; takes --key and --application."`
 	Key         string `placeholder:"rck_…" help:"API key with all session scopes, with --url."`
@@ -48,14 +63,20 @@ type benchCmd struct {
 // Validate refuses what cannot be measured.
 func (c benchCmd) Validate() error {
 	for _, name := range c.Only {
-		if !slices.Contains(benchNames, name) {
-			return fmt.Errorf("%q is no measurement: there are %s", name, strings.Join(benchNames, ", "))
+		if all := slices.Concat(benchNames, aloneNames); !slices.Contains(all, name) {
+			return fmt.Errorf("%q is no measurement: there are %s", name, strings.Join(all, ", "))
 		}
 	}
-	if c.Sessions < 1 || c.Rounds < 1 || c.Requests < 1 || c.Concurrency < 1 {
-		return errors.New("--sessions, --rounds, --requests and --concurrency must be at least 1")
+	if c.Sessions < 0 {
+		return errors.New("--sessions must be at least 1, or 0 for the default")
 	}
-	if err := c.validate(c); err != nil {
+	if c.Rounds < 1 || c.Requests < 1 || c.Concurrency < 1 {
+		return errors.New("--rounds, --requests and --concurrency must be at least 1")
+	}
+	if err := c.sizesFlags.validate(c); err != nil {
+		return err
+	}
+	if err := c.gatewayFlags.validate(c); err != nil {
 		return err
 	}
 	if d, err := time.ParseDuration(c.Settle); err != nil || d < 0 {
@@ -80,6 +101,10 @@ type benchResult struct {
 	Watch      *watchResult      `json:"watch,omitempty"`
 	Disconnect *disconnectResult `json:"disconnect,omitempty"`
 	Revoke     *revokeResult     `json:"revoke,omitempty"`
+	Growth     *idleGrowth       `json:"growth,omitempty"`
+	Storm      *stormResult      `json:"storm,omitempty"`
+	Drain      *drainResult      `json:"drain,omitempty"`
+	Soak       *soakResult       `json:"soak,omitempty"`
 	Sizes      []*sizeResult     `json:"sizes,omitempty"` // of --rows, in its order
 }
 
@@ -90,13 +115,6 @@ type connectResult struct {
 	Concurrency int       `json:"concurrency"`
 	Latency     quantiles `json:"latencyMs"`
 	Failed      int       `json:"failed"`
-}
-
-// idleResult is memory of the server's process alone.
-type idleResult struct {
-	EmptyRSS        int64 `json:"emptyRssBytes"`
-	RSS             int64 `json:"rssBytes"`
-	BytesPerSession int64 `json:"bytesPerSession"`
 }
 
 // latencyResult is of HTTP requests, one after the other.
@@ -111,14 +129,6 @@ type watchResult struct {
 
 type disconnectResult struct {
 	Event quantiles `json:"commandToEventMs"`
-}
-
-type revokeResult struct {
-	Count     int     `json:"disconnectedCount"`
-	Events    int     `json:"events"`
-	AnswerMs  float64 `json:"answerMs"`
-	LastMs    float64 `json:"lastEventMs"`
-	PerSecond float64 `json:"perSecond"`
 }
 
 // quantiles summarize samples, in milliseconds.
@@ -154,15 +164,19 @@ func (c benchCmd) Run(ctx context.Context, io *stdio) error {
 		return c.redraw()
 	case len(c.Rows) > 0:
 		do = b.sizes
+	case len(c.Populations) > 0 || c.alone():
+		do = b.gateway
 	}
 	result, err := do(ctx, io)
 	if err != nil {
 		return unlessDone(ctx, err)
 	}
 	if c.Output == "json" {
-		return printJSON(io.out, result)
+		err = printJSON(io.out, result)
+	} else {
+		err = result.table().print(io.out)
 	}
-	return result.table().print(io.out)
+	return cmp.Or(err, result.failure())
 }
 
 // progress tells a person what is going on.
@@ -184,21 +198,20 @@ type benchTarget struct {
 	Key         string `json:"key"`
 	Application string `json:"application"`
 	Secret      string `json:"secret"`
+	Ops         string `json:"ops"` // "" = not ours
 	PID         int    `json:"pid"` // 0 = not ours: its memory is not read
 }
 
 func (b *bench) run(ctx context.Context, io *stdio) (*benchResult, error) {
+	b.cmd.Sessions = cmp.Or(b.cmd.Sessions, defaultSessions[""])
 	b.target = benchTarget{URL: b.cmd.URL, Key: b.cmd.Key, Application: b.cmd.Application, Secret: b.cmd.Secret}
 	if b.target.URL == "" {
-		b.progress("starting a server")
-		srv, err := startBenchServer(ctx, 0, io.err)
+		srv, err := b.serve(ctx, serverOrder{}, io.err)
 		if err != nil {
 			return nil, err
 		}
 		defer srv.stop()
-		b.target = srv.target
-	}
-	if err := b.reach(ctx); err != nil {
+	} else if err := b.reach(ctx); err != nil {
 		return nil, err
 	}
 	r := newBenchResult()
@@ -276,7 +289,7 @@ func (r *benchResult) table() *table {
 		row("connect", c.Latency, fmt.Sprintf("%.0f a second, %d failed", c.PerSecond, c.Failed))
 	}
 	if i := r.Idle; i != nil {
-		t.add("idle", "", "", "", fmt.Sprintf("%d B a session, %d MiB in all", i.BytesPerSession, i.RSS>>20))
+		i.table(t)
 	}
 	if l := r.List; l != nil {
 		row("list", l.Latency, "50 rows, any page")
@@ -292,9 +305,10 @@ func (r *benchResult) table() *table {
 		row("disconnect to event", d.Event, "")
 	}
 	if v := r.Revoke; v != nil {
-		t.add("revoke all", "", "", ms(v.LastMs), "").
+		t.add("revoke all", ms(v.Event.Median), "", ms(v.Event.Last), "").
 			set(4, fmt.Sprintf("%d ended, %d told, answered in %s", v.Count, v.Events, ms(v.AnswerMs)))
 	}
+	r.gatewayTable(t, row)
 	for _, size := range r.Sizes {
 		size.table(row)
 	}

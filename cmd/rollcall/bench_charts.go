@@ -38,30 +38,18 @@ func (c benchCmd) redraw() error {
 	if err := json.Unmarshal(data, &r); err != nil {
 		return usagef("--from: %s is not a result of bench: %w", c.From, err)
 	}
+	if r.Growth != nil && len(r.Growth.Populations) > 0 {
+		return drawIdle(c.Charts, &r)
+	}
 	if len(r.Sizes) == 0 {
-		return usagef("--from: %s has nothing to draw: it is not a result of bench --rows", c.From)
+		return usagef("--from: %s has nothing to draw: it is not a result of bench --rows or --populations", c.From)
 	}
 	return drawCharts(c.Charts, &r)
 }
 
 // drawCharts writes the result and its charts into the directory. An operation that was not measured has no chart.
 func drawCharts(dir string, r *benchResult) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("--charts: %w", err)
-	}
-	write := func(name string, data []byte) error {
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil { //nolint:gosec // as above
-			return fmt.Errorf("--charts: %w", err)
-		}
-		return nil
-	}
-	var numbers bytes.Buffer
-	if err := printJSON(&numbers, r); err != nil {
-		return err
-	}
-	if err := write(benchFile, numbers.Bytes()); err != nil {
-		return err
-	}
+	charts := map[string]chart{}
 	for _, kind := range benchCharts {
 		c := chart{title: kind.title, x: "sessions in the application", y: "median, ms"}
 		for _, s := range chartSystems {
@@ -73,11 +61,29 @@ func drawCharts(dir string, r *benchResult) error {
 			}
 			c.lines = append(c.lines, line)
 		}
-		if len(c.lines[0].points) == 0 {
-			continue
+		if len(c.lines[0].points) > 0 {
+			charts[kind.operation+".svg"] = c
 		}
-		if err := write(kind.operation+".svg", c.svg()); err != nil {
-			return err
+	}
+	return writeCharts(dir, benchFile, r, charts)
+}
+
+// writeCharts writes the numbers and what was drawn of them into the directory.
+func writeCharts(dir, numbersFile string, r *benchResult, charts map[string]chart) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("--charts: %w", err)
+	}
+	var numbers bytes.Buffer
+	if err := printJSON(&numbers, r); err != nil {
+		return err
+	}
+	files := map[string][]byte{numbersFile: numbers.Bytes()}
+	for name, c := range charts {
+		files[name] = c.svg()
+	}
+	for name, data := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil { //nolint:gosec // as above
+			return fmt.Errorf("--charts: %w", err)
 		}
 	}
 	return nil

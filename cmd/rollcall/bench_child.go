@@ -15,8 +15,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/rollcallhq/rollcall/api"
 )
 
 // The benchmark runs its server and its clients in processes of their own: memory is the server's alone, and each process has its
@@ -85,18 +83,24 @@ const benchOrganization = "11111111-1111-4111-8111-111111111111"
 // benchServer is a server process on loopback with a directory of its own.
 type benchServer struct {
 	*child
-	dir    string
+	order  serverOrder
 	target benchTarget
 	heap   int64 // bytes of its synthetic rows
 }
 
 // startBenchServer starts a server that holds so many synthetic rows.
 func startBenchServer(ctx context.Context, rows int, stderr io.Writer) (*benchServer, error) {
+	return startServer(ctx, serverOrder{Rows: rows}, stderr)
+}
+
+// startServer starts a server as ordered, in a new directory.
+func startServer(ctx context.Context, order serverOrder, stderr io.Writer) (*benchServer, error) {
 	dir, err := os.MkdirTemp("", "rollcall-bench-")
 	if err != nil {
 		return nil, err
 	}
-	s := &benchServer{dir: dir}
+	order.Dir = dir
+	s := &benchServer{order: order}
 	id, key, signing := secret(16), secret(48), secret(40)
 	file := filepath.Join(dir, "bootstrap.yaml")
 	doc := fmt.Sprintf(benchBootstrap, benchOrganization, demoApplication, demoNumber, secret(16), signing, id, key)
@@ -104,20 +108,25 @@ func startBenchServer(ctx context.Context, rows int, stderr io.Writer) (*benchSe
 		s.stop()
 		return nil, err
 	}
-	if s.child, err = startChild(ctx, stderr, "bench-server", serverOrder{Dir: dir, Rows: rows}); err != nil {
+	s.target = benchTarget{Key: "rck_" + id + "_" + key, Application: demoApplication, Secret: signing}
+	if err := s.start(ctx, stderr); err != nil {
 		s.stop()
 		return nil, err
 	}
+	return s, nil
+}
+
+// start starts the process; after it has ended, another one in the same directory.
+func (s *benchServer) start(ctx context.Context, stderr io.Writer) (err error) {
+	if s.child, err = startChild(ctx, stderr, "bench-server", s.order); err != nil {
+		return err
+	}
 	var ready serverReady
 	if err := s.lines.Decode(&ready); err != nil {
-		s.stop()
-		return nil, fmt.Errorf("the server did not start: %w", err)
+		return fmt.Errorf("the server did not start: %w", err)
 	}
-	s.heap = ready.Heap
-	s.target = benchTarget{
-		URL: ready.URL, PID: ready.PID, Key: "rck_" + id + "_" + key, Application: demoApplication, Secret: signing,
-	}
-	return s, nil
+	s.heap, s.target.URL, s.target.Ops, s.target.PID = ready.Heap, ready.URL, ready.Ops, ready.PID
+	return nil
 }
 
 // stop ends the process and removes its directory.
@@ -125,7 +134,7 @@ func (s *benchServer) stop() {
 	if s.child != nil {
 		s.child.stop()
 	}
-	_ = os.RemoveAll(s.dir) // it is in the system's temporary directory
+	_ = os.RemoveAll(s.order.Dir) // it is in the system's temporary directory
 }
 
 func untilEOF(r io.Reader) { _, _ = io.Copy(io.Discard, r) } // any end is the end
@@ -138,14 +147,25 @@ type crowdOrder struct {
 	Concurrency int         `json:"concurrency"`
 }
 
+// hellos signs a token for every session.
+func (o crowdOrder) hellos() (hellos [][]byte, err error) {
+	hellos = make([][]byte, o.Count)
+	for i := range hellos {
+		if hellos[i], err = helloFor(o.Target, o.First+i); err != nil {
+			return nil, err
+		}
+	}
+	return hellos, nil
+}
+
 // crowdReport is what it answers: once connected, and once all have ended.
 type crowdReport struct {
-	Start    time.Time             `json:"start"`
-	End      time.Time             `json:"end"` // of connecting, or of the last disconnect event
-	Latency  []time.Duration       `json:"latency,omitempty"`
-	Failed   int                   `json:"failed,omitempty"`
-	FirstErr string                `json:"firstErr,omitempty"`
-	Codes    map[api.CloseCode]int `json:"codes,omitempty"`
+	Start    time.Time       `json:"start"` // of connecting
+	End      time.Time       `json:"end"`
+	Latency  []time.Duration `json:"latency,omitempty"`
+	Failed   int             `json:"failed,omitempty"`
+	FirstErr string          `json:"firstErr,omitempty"`
+	Ends     []clientEnd     `json:"ends,omitempty"`
 }
 
 // crowd is the population that a benchmark holds.
@@ -156,11 +176,15 @@ type crowd struct {
 
 // startCrowd starts client processes and returns once all their sessions are open.
 func startCrowd(ctx context.Context, target benchTarget, sessions, concurrency int, stderr io.Writer) (*crowd, error) {
+	return startCrowdOf(ctx, "bench-client", target, sessions, concurrency, stderr)
+}
+
+func startCrowdOf(ctx context.Context, command string, target benchTarget, sessions, concurrency int, stderr io.Writer) (*crowd, error) {
 	c := &crowd{}
 	processes := (sessions + perProcess - 1) / perProcess
 	for i := range processes {
 		first, next := i*sessions/processes, (i+1)*sessions/processes
-		kid, err := startChild(ctx, stderr, "bench-client", crowdOrder{
+		kid, err := startChild(ctx, stderr, command, crowdOrder{
 			Target: target, First: first, Count: next - first, Concurrency: max(1, concurrency/processes),
 		})
 		if err != nil {
@@ -197,8 +221,8 @@ func startCrowd(ctx context.Context, target benchTarget, sessions, concurrency i
 	return c, nil
 }
 
-// ended waits until every session has, and returns when the last event came and how many brought the code.
-func (c *crowd) ended(ctx context.Context, code api.CloseCode) (last time.Time, events int, err error) {
+// ended waits until every session has, and returns what their clients heard.
+func (c *crowd) ended(ctx context.Context) (ends []clientEnd, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, wireTimeout, errors.New("not every client has ended after 30 s"))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() {
@@ -209,13 +233,11 @@ func (c *crowd) ended(ctx context.Context, code api.CloseCode) (last time.Time, 
 	for _, kid := range c.children {
 		var report crowdReport
 		if err := kid.lines.Decode(&report); err != nil {
-			return last, events, cmp.Or(context.Cause(ctx), err)
+			return nil, cmp.Or(context.Cause(ctx), err)
 		}
-		if events += report.Codes[code]; report.End.After(last) {
-			last = report.End
-		}
+		ends = append(ends, report.Ends...)
 	}
-	return last, events, nil
+	return ends, context.Cause(ctx)
 }
 
 func (c *crowd) stop() {
@@ -241,14 +263,12 @@ func (benchClientCmd) Run(ctx context.Context, io *stdio) error {
 	if err != nil {
 		return err
 	}
-	hellos := make([][]byte, order.Count)
-	for i := range hellos {
-		if hellos[i], err = helloFor(order.Target, order.First+i); err != nil {
-			return err
-		}
+	hellos, err := order.hellos()
+	if err != nil {
+		return err
 	}
 	out := json.NewEncoder(io.out)
-	h := &holders{codes: map[api.CloseCode]int{}}
+	h := &holders{}
 	report := h.open(ctx, d, hellos, order.Concurrency)
 	if err := out.Encode(report); err != nil {
 		return err
@@ -256,7 +276,7 @@ func (benchClientCmd) Run(ctx context.Context, io *stdio) error {
 	var reporting sync.WaitGroup
 	reporting.Go(func() {
 		h.wg.Wait()
-		err = out.Encode(crowdReport{End: h.last, Codes: h.codes})
+		err = out.Encode(crowdReport{Ends: h.ends})
 	})
 	untilEOF(in)
 	h.drop()
@@ -270,8 +290,7 @@ type holders struct {
 
 	mu    sync.Mutex
 	wires []*wire // all that were opened
-	last  time.Time
-	codes map[api.CloseCode]int
+	ends  []clientEnd
 }
 
 // drop closes all connections.
@@ -307,10 +326,7 @@ func (h *holders) open(ctx context.Context, d *dialer, hellos [][]byte, concurre
 				}
 				mu.Unlock()
 				if err == nil {
-					h.mu.Lock()
-					h.wires = append(h.wires, w)
-					h.mu.Unlock()
-					h.wg.Go(func() { h.hold(w) })
+					h.take(w)
 				}
 			}
 		})
@@ -324,18 +340,20 @@ func (h *holders) open(ctx context.Context, d *dialer, hellos [][]byte, concurre
 	return report
 }
 
+// take holds an open session until it ends.
+func (h *holders) take(w *wire) {
+	h.mu.Lock()
+	h.wires = append(h.wires, w)
+	h.mu.Unlock()
+	h.wg.Go(func() { h.hold(w) })
+}
+
 // hold sends a frame, for memory is measured after traffic, and waits for the end.
 func (h *holders) hold(w *wire) {
 	defer w.close()
-	if w.text([]byte(`{"type":"activity"}`)) != nil {
-		return
-	}
-	code := w.ended()
-	at := time.Now()
+	_ = w.text([]byte(`{"type":"activity"}`)) // what follows tells that it failed
+	end := w.heardEnd()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.codes[code]++
-	if at.After(h.last) {
-		h.last = at
-	}
+	h.ends = append(h.ends, end)
 }

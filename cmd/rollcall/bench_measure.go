@@ -74,18 +74,6 @@ func (b *bench) rss() (int64, error) {
 	return resident * int64(os.Getpagesize()), nil
 }
 
-func (b *bench) idle(ctx context.Context, empty int64) (*idleResult, error) {
-	settle, err := time.ParseDuration(b.cmd.Settle)
-	if err != nil {
-		return nil, err
-	}
-	if err := pause(ctx, settle); err != nil {
-		return nil, err
-	}
-	rss, err := b.rss()
-	return &idleResult{EmptyRSS: empty, RSS: rss, BytesPerSession: (rss - empty) / int64(b.cmd.Sessions)}, err
-}
-
 func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):
@@ -266,21 +254,4 @@ func (b *bench) disconnect(ctx context.Context) (*disconnectResult, error) {
 		}
 	}
 	return &disconnectResult{Event: quantilesOf(samples)}, nil
-}
-
-// revoke ends the whole crowd.
-func (b *bench) revoke(ctx context.Context, crowd *crowd) (*revokeResult, error) {
-	start := time.Now()
-	n, err := b.m.RevokeAll(ctx, b.app, "bench")
-	if err != nil {
-		return nil, err
-	}
-	r := &revokeResult{Count: n, AnswerMs: millis(time.Since(start))}
-	last, events, err := crowd.ended(ctx, api.CloseRevoked)
-	if err != nil {
-		return nil, err
-	}
-	took := last.Sub(start)
-	r.Events, r.LastMs, r.PerSecond = events, millis(took), float64(events)/took.Seconds()
-	return r, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -20,13 +21,16 @@ import (
 
 // serverOrder tells a server process how to start.
 type serverOrder struct {
-	Dir  string `json:"dir"`
-	Rows int    `json:"rows"` // synthetic ones
+	Dir    string         `json:"dir"`
+	Rows   int            `json:"rows"`  // synthetic ones
+	Drain  time.Duration  `json:"drain"` // how long a clean stop may take; 0 = 5 s
+	Limits gateway.Limits `json:"limits"`
 }
 
 // serverReady is its answer.
 type serverReady struct {
 	URL  string `json:"url"`
+	Ops  string `json:"ops"` // of the ops listener
 	PID  int    `json:"pid"`
 	Heap int64  `json:"heapBytes"` // what the synthetic rows take
 }
@@ -49,8 +53,8 @@ func (benchServerCmd) Run(ctx context.Context, io *stdio) error {
 		return err
 	}
 	srv, err := server.New(ctx, server.Config{
-		Listen: "127.0.0.1:0", Data: order.Dir, Node: "bench", Bootstrap: filepath.Join(order.Dir, "bootstrap.yaml"),
-		Drain: 5 * time.Second, Gateway: gateway.Limits{}, Manage: manage.Limits{RequestsPerSecond: 1e6, RequestBurst: 1e6},
+		Listen: "127.0.0.1:0", OpsListen: "127.0.0.1:0", Data: order.Dir, Node: "bench", Bootstrap: filepath.Join(order.Dir, "bootstrap.yaml"),
+		Drain: cmp.Or(order.Drain, 5*time.Second), Gateway: order.Limits, Manage: manage.Limits{RequestsPerSecond: 1e6, RequestBurst: 1e6},
 		Log: slog.New(slog.NewTextHandler(io.err, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
@@ -62,7 +66,7 @@ func (benchServerCmd) Run(ctx context.Context, io *stdio) error {
 	if err := source.fill(srv.Rows(), order.Rows); err != nil {
 		return err
 	}
-	ready := serverReady{URL: "http://" + srv.Addr(), PID: os.Getpid(), Heap: heapInUse() - before}
+	ready := serverReady{URL: "http://" + srv.Addr(), Ops: "http://" + srv.OpsAddr(), PID: os.Getpid(), Heap: heapInUse() - before}
 	if err := out.Encode(ready); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
@@ -9,8 +10,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -87,13 +90,11 @@ func (d *dialer) dial(ctx context.Context, path, query string, up ws.Dialer, beg
 // upgrade does the opening handshake (RFC 6455, section 4.1). What the server may have sent after it is kept.
 func upgrade(conn net.Conn, target *url.URL, up ws.Dialer) (*wire, error) {
 	up.ReadBufferSize, up.WriteBufferSize = 1024, 512
-	var refusal []byte // the beginning of the answer
-	up.OnStatusError = func(_ int, _ []byte, resp io.Reader) {
-		refusal, _ = io.ReadAll(io.LimitReader(resp, wireBuffer)) // as far as it comes
-	}
+	var refused *refusedError
+	up.OnStatusError = func(_ int, _ []byte, resp io.Reader) { refused = readRefusal(resp) }
 	br, _, err := up.Upgrade(conn, target)
-	if err != nil && refusal != nil {
-		return nil, fmt.Errorf("%w: %s", err, refusal)
+	if err != nil && refused != nil {
+		return nil, refused
 	}
 	if err != nil {
 		return nil, err
@@ -116,7 +117,9 @@ func (w *wire) welcome() (welcome api.Welcome, err error) {
 			return welcome, json.Unmarshal(frame, &welcome)
 		}
 		if bytes.Contains(frame, []byte(`"type":"disconnect"`)) {
-			return welcome, fmt.Errorf("the server refused the session: %s", frame)
+			var d api.Disconnect
+			_ = json.Unmarshal(frame, &d) // 0 says so
+			return welcome, &refusedError{code: int(d.Code), wait: time.Duration(d.RetryAfterMs) * time.Millisecond, text: string(frame)}
 		}
 	}
 }
@@ -198,6 +201,30 @@ func (w *wire) need(n int) error {
 		w.w += m
 	}
 	return nil
+}
+
+// refusedError is a server that would not open a session.
+type refusedError struct {
+	code int           // a close code, or an HTTP status
+	wait time.Duration // what it asks of the client before it tries again; 0 = nothing
+	text string
+}
+
+// Error implements error.
+func (e *refusedError) Error() string {
+	return fmt.Sprintf("the server refused with %d: %s", e.code, e.text)
+}
+
+// readRefusal reads the answer to an upgrade that was refused, as far as it comes.
+func readRefusal(from io.Reader) *refusedError {
+	resp, err := http.ReadResponse(bufio.NewReader(from), nil)
+	if err != nil {
+		return nil
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, wireBuffer))            // as above
+	seconds, _ := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16) // the server gives no dates
+	return &refusedError{code: resp.StatusCode, wait: time.Duration(seconds) * time.Second, text: string(body)}
 }
 
 // ended waits for the server's disconnect and returns its code; 0 when the connection went without one.

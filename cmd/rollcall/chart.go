@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 )
 
-// chart is a line chart with a logarithmic scale on both axes, as SVG: how a cost grows shows as a slope.
+// chart is a line chart as SVG, with a logarithmic scale on both axes, so that how a cost grows shows as a slope; or with linear
+// scales from zero, so that what it costs to begin with shows too.
 type chart struct {
 	title, x, y string
+	linear      bool
 	lines       []chartLine
 }
 
@@ -19,10 +22,16 @@ type chartLine struct {
 	points []chartPoint
 }
 
-// chartPoint is left out when it has no place on a logarithmic scale.
+// chartPoint is left out when it has no place on the chart's scales.
 type chartPoint struct{ x, y float64 }
 
-func (p chartPoint) drawable() bool {
+func (p chartPoint) drawable(linear bool) bool {
+	if linear && p.x == 0 {
+		p.x = 1
+	}
+	if linear && p.y == 0 {
+		p.y = 1
+	}
 	return p.x > 0 && p.y > 0 && !math.IsInf(p.x, 0) && !math.IsInf(p.y, 0) // NaN is above nothing
 }
 
@@ -38,6 +47,60 @@ const (
 
 // chartColors tell lines apart for readers with any colour vision (Okabe and Ito), and on light and dark pages.
 var chartColors = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"}
+
+// scale places the values of one axis.
+type scale interface {
+	at(v float64) float64 // from 0 to 1
+	ticks() []float64
+	name(tick float64) string
+}
+
+func (c chart) scaleOf(lines []chartLine, value func(chartPoint) float64) scale {
+	if c.linear {
+		return evenOf(lines, value)
+	}
+	return axisOf(lines, value)
+}
+
+// even is a linear scale from zero to a multiple of step.
+type even struct{ step, high float64 }
+
+// evenOf covers the values with at most evenTicks steps.
+func evenOf(lines []chartLine, value func(chartPoint) float64) even {
+	most := 0.0
+	for _, l := range lines {
+		for _, p := range l.points {
+			most = max(most, value(p))
+		}
+	}
+	if most == 0 {
+		return even{1, 1}
+	}
+	step := math.Pow(10, math.Floor(math.Log10(most/evenTicks)))
+	for _, m := range []float64{1, 2, 5, 10} {
+		if m*step*evenTicks >= most {
+			step *= m
+			break
+		}
+	}
+	return even{step, step * math.Ceil(most/step)}
+}
+
+const evenTicks = 8
+
+func (e even) at(v float64) float64 { return v / e.high }
+
+func (e even) ticks() []float64 {
+	var all []float64
+	for i := 0; float64(i)*e.step <= e.high; i++ {
+		all = append(all, float64(i)*e.step)
+	}
+	return all
+}
+
+func (e even) name(tick float64) string {
+	return grouped(tick, max(0, -int(math.Floor(math.Log10(e.step)))))
+}
 
 // axis is a logarithmic scale over whole decades.
 type axis struct{ low, high int }
@@ -61,13 +124,23 @@ func axisOf(lines []chartLine, value func(chartPoint) float64) axis {
 // at returns where a value lies, from 0 to 1.
 func (a axis) at(v float64) float64 { return (math.Log10(v) - float64(a.low)) / float64(a.high-a.low) }
 
-// tick names a power of ten.
-func tick(exponent int) string {
-	if exponent < 0 {
-		return fmt.Sprintf("%.*f", -exponent, math.Pow10(exponent))
+func (a axis) ticks() []float64 {
+	var all []float64
+	for e := a.low; e <= a.high; e++ {
+		all = append(all, math.Pow10(e))
 	}
-	digits := fmt.Sprintf("%.0f", math.Pow10(exponent))
-	for i := len(digits) - 3; i > 0; i -= 3 {
+	return all
+}
+
+func (a axis) name(tick float64) string {
+	return grouped(tick, max(0, -int(math.Round(math.Log10(tick)))))
+}
+
+// grouped writes a number with so many decimals and commas between its thousands.
+func grouped(v float64, decimals int) string {
+	digits := fmt.Sprintf("%.*f", decimals, v)
+	whole, _, _ := strings.Cut(digits, ".")
+	for i := len(whole) - 3; i > 0; i -= 3 {
 		digits = digits[:i] + "," + digits[i:]
 	}
 	return digits
@@ -77,10 +150,10 @@ func tick(exponent int) string {
 func (c chart) svg() []byte {
 	lines := slices.Clone(c.lines)
 	for i := range lines {
-		lines[i].points = slices.DeleteFunc(slices.Clone(lines[i].points), func(p chartPoint) bool { return !p.drawable() })
+		lines[i].points = slices.DeleteFunc(slices.Clone(lines[i].points), func(p chartPoint) bool { return !p.drawable(c.linear) })
 	}
-	xs := axisOf(lines, func(p chartPoint) float64 { return p.x })
-	ys := axisOf(lines, func(p chartPoint) float64 { return p.y })
+	xs := c.scaleOf(lines, func(p chartPoint) float64 { return p.x })
+	ys := c.scaleOf(lines, func(p chartPoint) float64 { return p.y })
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" role="img" aria-label="%s"`+
 		" font-family=\"sans-serif\" font-size=\"12\">\n", chartWidth, chartHeight, chartWidth, chartHeight, escapeXML(c.title))
@@ -94,15 +167,15 @@ func (c chart) svg() []byte {
 	px := func(v float64) float64 { return chartLeft + xs.at(v)*chartPlotWidth }
 	py := func(v float64) float64 { return chartPlotBaseline - ys.at(v)*chartPlotHeight }
 	text(chartLeft, chartTop-16, "start", ` font-size="15" font-weight="bold"`, c.title)
-	for e := xs.low; e <= xs.high; e++ {
-		x := px(math.Pow10(e))
+	for _, tick := range xs.ticks() {
+		x := px(tick)
 		rule(x, chartTop, x, chartPlotBaseline)
-		text(x, chartPlotBaseline+18, "middle", "", tick(e))
+		text(x, chartPlotBaseline+18, "middle", "", xs.name(tick))
 	}
-	for e := ys.low; e <= ys.high; e++ {
-		y := py(math.Pow10(e))
+	for _, tick := range ys.ticks() {
+		y := py(tick)
 		rule(chartLeft, y, chartPlotRight, y)
-		text(chartLeft-8, y+4, "end", "", tick(e))
+		text(chartLeft-8, y+4, "end", "", ys.name(tick))
 	}
 	text(chartLeft+chartPlotWidth/2, chartHeight-10, "middle", "", c.x)
 	text(16, chartTop+chartPlotHeight/2, "middle", fmt.Sprintf(` transform="rotate(-90 16 %d)"`, chartTop+chartPlotHeight/2), c.y)

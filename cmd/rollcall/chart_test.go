@@ -5,10 +5,12 @@ import (
 	"encoding/xml"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -42,7 +44,8 @@ func TestChart(t *testing.T) {
 // TestChartIsAlwaysADocument: no numbers, and numbers that have no logarithm, must not end in NaN or broken XML.
 func TestChartIsAlwaysADocument(t *testing.T) {
 	for _, points := range [][]chartPoint{nil, {{1, 1}}, {{0, 1}}, {{1, 0}}, {{5, 5}, {5, 5}}, {{math.Inf(1), 1}}, {{math.NaN(), 1}}} {
-		doc := chart{title: "x", lines: []chartLine{{"a", points}}}.svg()
+		doc := slices.Concat([]byte("<both>"), chart{title: "x", lines: []chartLine{{"a", points}}}.svg(),
+			chart{title: "x", linear: true, lines: []chartLine{{"a", points}}}.svg(), []byte("</both>"))
 		for dec := xml.NewDecoder(bytes.NewReader(doc)); ; {
 			if _, err := dec.Token(); errors.Is(err, io.EOF) {
 				break
@@ -73,8 +76,38 @@ func TestAxis(t *testing.T) {
 		}
 	}
 	for exponent, want := range map[int]string{-3: "0.001", -1: "0.1", 0: "1", 2: "100", 3: "1,000", 6: "1,000,000"} {
-		if got := tick(exponent); got != want {
+		if got := (axis{}).name(math.Pow10(exponent)); got != want {
 			t.Errorf("10^%d is %q, want %q", exponent, got, want)
 		}
+	}
+}
+
+func TestEven(t *testing.T) {
+	for _, c := range []struct {
+		most  float64
+		names []string
+	}{
+		{19_000, []string{"0", "5,000", "10,000", "15,000", "20,000"}}, {8, []string{"0", "1", "2", "3", "4", "5", "6", "7", "8"}},
+		{8.1, []string{"0", "2", "4", "6", "8", "10"}}, {0.3, []string{"0.00", "0.05", "0.10", "0.15", "0.20", "0.25", "0.30"}}, {0, []string{"0", "1"}},
+	} {
+		e := evenOf([]chartLine{{"", []chartPoint{{c.most, 1}}}}, func(p chartPoint) float64 { return p.x })
+		var names []string
+		for _, tick := range e.ticks() {
+			names = append(names, e.name(tick))
+		}
+		if !slices.Equal(names, c.names) {
+			t.Errorf("up to %g: %q, want %q", c.most, names, c.names)
+		}
+		if got := e.at(c.most); got < 0 || got > 1 {
+			t.Errorf("%g lies at %g", c.most, got)
+		}
+	}
+}
+
+// TestLinearChartShowsZero: a point at zero has its place, and is the corner.
+func TestLinearChartShowsZero(t *testing.T) {
+	doc := chart{title: "x", linear: true, lines: []chartLine{{"a", []chartPoint{{0, 0}, {10, 10}}}}}.svg()
+	if corner := fmt.Sprintf(`points="%d.0,%d.0 `, chartLeft, chartPlotBaseline); !bytes.Contains(doc, []byte(corner)) {
+		t.Errorf("no line begins at %s:\n%s", corner, doc)
 	}
 }

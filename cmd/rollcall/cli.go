@@ -40,6 +40,8 @@ type cli struct {
 	BenchServer   benchServerCmd   `cmd:"" hidden:""`
 	BenchClient   benchClientCmd   `cmd:"" hidden:""`
 	BenchWatchers benchWatchersCmd `cmd:"" hidden:""`
+	BenchStormers benchStormersCmd `cmd:"" hidden:""`
+	BenchHeld     benchHeldCmd     `cmd:"" hidden:""`
 }
 
 // stdio is where a command reads and writes.
