@@ -44,7 +44,7 @@ var defaultSessions = map[string]int{benchStorm: 15_000, benchDrain: 10_000, ben
 
 type benchCmd struct {
 	Only        []string `arg:"" optional:"" name:"measurement" help:"Measure only these of connect, idle, list, search, watch, disconnect, revoke; or storm, drain, soak, which have servers of their own."`
-	Sessions    int      `short:"n" default:"0" help:"Sessions that are held meanwhile; 0 = 5000, for storm 15000, for drain 10000, for soak 1000. A process may open some 20000 files on many systems."`
+	Number      *int     `short:"n" name:"sessions" help:"Sessions that are held meanwhile (5000; of storm 15000, drain 10000, soak 1000); a process may open some 20000 files on many systems."`
 	Rounds      int      `default:"200" help:"Samples of watch and disconnect; lives of every session of soak."`
 	Requests    int      `default:"3000" help:"Samples of list and search; with --rows, as many as come in 8s."`
 	Concurrency int      `default:"64" help:"Clients that connect at once."`
@@ -58,6 +58,8 @@ type benchCmd struct {
 	Key         string `placeholder:"rck_…" help:"API key with all session scopes, with --url."`
 	Application string `short:"a" placeholder:"ID" help:"Application to use, with --url. Its sessions are all revoked."`
 	Secret      string `placeholder:"SECRET" help:"HS256 secret of the application, with --url, to sign session tokens."`
+
+	Sessions int `kong:"-"` // Number, or the measurement's default
 }
 
 // Validate refuses what cannot be measured.
@@ -67,11 +69,8 @@ func (c benchCmd) Validate() error {
 			return fmt.Errorf("%q is no measurement: there are %s", name, strings.Join(all, ", "))
 		}
 	}
-	if c.Sessions < 0 {
-		return errors.New("--sessions must be at least 1, or 0 for the default")
-	}
-	if c.Rounds < 1 || c.Requests < 1 || c.Concurrency < 1 {
-		return errors.New("--rounds, --requests and --concurrency must be at least 1")
+	if (c.Number != nil && *c.Number < 1) || c.Rounds < 1 || c.Requests < 1 || c.Concurrency < 1 {
+		return errors.New("--sessions, --rounds, --requests and --concurrency must be at least 1")
 	}
 	if err := c.sizesFlags.validate(c); err != nil {
 		return err
@@ -150,6 +149,14 @@ func quantilesOf(samples []time.Duration) quantiles {
 
 func millis(d time.Duration) float64 { return math.Round(d.Seconds()*1e6) / 1e3 }
 
+// sessions returns how many the measurement holds.
+func (c benchCmd) sessions(name string) int {
+	if c.Number != nil {
+		return *c.Number
+	}
+	return defaultSessions[name]
+}
+
 func (c benchCmd) wants(name string) bool { return len(c.Only) == 0 || slices.Contains(c.Only, name) }
 
 // Run measures and prints. One population of sessions serves all measurements: it connects, is idle, is listed and ends revoked.
@@ -203,7 +210,7 @@ type benchTarget struct {
 }
 
 func (b *bench) run(ctx context.Context, io *stdio) (*benchResult, error) {
-	b.cmd.Sessions = cmp.Or(b.cmd.Sessions, defaultSessions[""])
+	b.cmd.Sessions = b.cmd.sessions("")
 	b.target = benchTarget{URL: b.cmd.URL, Key: b.cmd.Key, Application: b.cmd.Application, Secret: b.cmd.Secret}
 	if b.target.URL == "" {
 		srv, err := b.serve(ctx, serverOrder{}, io.err)

@@ -65,9 +65,7 @@ func (b *bench) gateway(ctx context.Context, io *stdio) (r *benchResult, err err
 			continue
 		}
 		one := *b
-		if one.cmd.Sessions == 0 {
-			one.cmd.Sessions = defaultSessions[s.name]
-		}
+		one.cmd.Sessions = b.cmd.sessions(s.name)
 		if err := s.do(&one); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name, err)
 		}

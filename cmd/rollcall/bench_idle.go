@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -134,7 +135,7 @@ func (g *idleGrowth) chart() chart {
 	for _, r := range g.Populations {
 		ours.points = append(ours.points, chartPoint{float64(r.Sessions), float64(r.RSS) / (1 << 20)})
 	}
-	slices.SortFunc(ours.points, func(a, b chartPoint) int { return int(a.x - b.x) })
+	slices.SortFunc(ours.points, func(a, b chartPoint) int { return cmp.Compare(a.x, b.x) })
 	budget.points = []chartPoint{{0, empty / (1 << 20)}, {float64(most), (empty + idleBudget*float64(most)) / (1 << 20)}}
 	return chart{
 		title: "Memory of idle sessions, after traffic", x: "sessions", y: "resident memory of the server, MiB", linear: true,

@@ -17,7 +17,7 @@ import (
 type sizesFlags struct {
 	Rows     []int         `placeholder:"N,…" help:"Measure list, search and watch over so many synthetic sessions, which have no sockets; several sizes, one after the other."`
 	Compare  bool          `help:"With --rows: measure the same list and search as SQL on SQLite, and on PostgreSQL when it is installed."`
-	Charts   string        `placeholder:"DIR" help:"With --rows: also write bench.json and charts of cost against rows into the directory."`
+	Charts   string        `placeholder:"DIR" help:"With --rows or --populations: also write the numbers and charts of them into the directory."`
 	From     string        `placeholder:"FILE" help:"With --charts: draw an earlier bench.json instead of measuring."`
 	Watchers int           `default:"1000" help:"With --rows: streams that watch."`
 	Queries  int           `default:"100" help:"With --rows: distinct live queries that they share."`
@@ -42,8 +42,8 @@ func (f sizesFlags) validate(c benchCmd) error {
 		return errors.New("--from draws charts and measures nothing: give --charts and leave out --rows")
 	case !sized && f.Compare:
 		return errors.New("--compare takes --rows as well")
-	case !sized && f.Charts != "" && f.From == "":
-		return errors.New("--charts takes --rows or --from as well")
+	case !sized && f.Charts != "" && f.From == "" && len(c.Populations) == 0:
+		return errors.New("--charts takes --rows, --populations or --from as well")
 	case f.Watchers < 1 || f.Queries < 1 || f.Changes < 1 || f.Window <= 0:
 		return errors.New("--watchers, --queries, --changes and --window must be positive")
 	case f.Watchers > api.MaxStreamsPerKey:
