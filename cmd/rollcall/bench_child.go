@@ -30,7 +30,8 @@ const perProcess = 9000
 type child struct {
 	cmd   *exec.Cmd
 	in    io.WriteCloser
-	lines *json.Decoder
+	out   io.Reader
+	lines *json.Decoder // of out
 }
 
 func startChild(ctx context.Context, stderr io.Writer, command string, input any) (*child, error) {
@@ -53,7 +54,7 @@ func startChild(ctx context.Context, stderr io.Writer, command string, input any
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	c := &child{cmd: cmd, in: in, lines: json.NewDecoder(out)}
+	c := &child{cmd: cmd, in: in, out: out, lines: json.NewDecoder(out)}
 	if err := json.NewEncoder(in).Encode(input); err != nil {
 		c.stop()
 		return nil, err
@@ -64,6 +65,7 @@ func startChild(ctx context.Context, stderr io.Writer, command string, input any
 // stop ends the child's input and waits for it.
 func (c *child) stop() {
 	_ = c.in.Close() // it may have ended already
+	untilEOF(c.out)  // a last answer that nobody wants fills the pipe
 	_ = c.cmd.Wait() // what went wrong was answered, or is on stderr
 }
 
