@@ -22,6 +22,10 @@ import (
 // answered. So whoever holds connections open without asking for anything keeps nobody out. Only when all have a handler at work
 // or were taken over is the newcomer closed, at once.
 //
+// It lets newcomers in no faster than they are served, while those that it has let in are seen to work: of thousands that come at
+// once each would have a goroutine ready to run, and open sessions and operators would wait behind all of them. The others wait in
+// the kernel. Who is let in and asks for nothing is not waited for.
+//
 // It counts plain HTTP connections by what net/http reports of them; those that were taken over are counted by who has them, so
 // that connections need no wrapping, which would hide from them what TCP can do.
 type door struct {
@@ -36,19 +40,31 @@ type door struct {
 	mu      sync.Mutex
 	plain   map[net.Conn]*visit // every connection that is not taken over
 	waiting list.List           // of net.Conn: those of plain without a handler, the longest first
+	fresh   list.List           // of *visit: those whose first request is not dealt with and that are not older than freshFor, or nearly
+
+	served chan struct{} // holds one: fresh has become shorter
 }
+
+const (
+	// freshLimit is how many newcomers are dealt with at once; more of them make nothing faster.
+	freshLimit = 32
+	// freshFor is how long a newcomer is waited for: silent ones slow the door down to freshLimit in this time.
+	freshFor = 10 * time.Millisecond
+)
 
 // visit is one plain connection.
 type visit struct {
 	since time.Time     // accepted
 	asked bool          // a request has come
 	place *list.Element // in waiting; nil while a handler is at work
+	fresh *list.Element // in door.fresh; nil once it is dealt with, or not waited for
 }
 
 // newDoor returns the door of a listener, whose bound of n connections shows in the metrics under the given name. slow counts
 // those whose first request did not come in time.
 func newDoor(l net.Listener, name string, n int, kept func() int, slow prometheus.Counter, reg prometheus.Registerer, log *slog.Logger) *door {
-	d := &door{Listener: l, places: places(n), kept: kept, log: log, slow: slow, plain: map[net.Conn]*visit{}}
+	d := &door{Listener: l, places: places(n), kept: kept, log: log, slow: slow, plain: map[net.Conn]*visit{},
+		served: make(chan struct{}, 1)}
 	label := prometheus.Labels{"limit": name}
 	d.acceptErrors = prometheus.NewCounter(prometheus.CounterOpts{Name: "rollcall_http_accept_errors_total", ConstLabels: label,
 		Help: "Connections that could not be accepted, such as for want of file descriptors."})
@@ -66,6 +82,7 @@ func newDoor(l net.Listener, name string, n int, kept func() int, slow prometheu
 // waits, for up to a second, and tries again.
 func (d *door) Accept() (net.Conn, error) {
 	for {
+		d.pace()
 		conn, err := d.Listener.Accept()
 		if err != nil {
 			d.noteFailure(err)
@@ -76,6 +93,51 @@ func (d *door) Accept() (net.Conn, error) {
 			return conn, nil
 		}
 		abort(conn)
+	}
+}
+
+// pace returns when there is time for one more newcomer.
+func (d *door) pace() {
+	for {
+		wait := d.untilFree(time.Now())
+		if wait <= 0 {
+			return
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-d.served:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// untilFree returns how long it is until the newcomers are fewer than freshLimit, if none of them is served.
+func (d *door) untilFree(now time.Time) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for {
+		oldest := d.fresh.Front()
+		if oldest == nil || d.fresh.Len() < freshLimit {
+			return 0
+		}
+		v, _ := oldest.Value.(*visit)
+		if wait := freshFor - now.Sub(v.since); wait > 0 {
+			return wait
+		}
+		d.servedLocked(v)
+	}
+}
+
+func (d *door) servedLocked(v *visit) {
+	if v.fresh == nil {
+		return
+	}
+	d.fresh.Remove(v.fresh)
+	v.fresh = nil
+	select {
+	case d.served <- struct{}{}:
+	default:
 	}
 }
 
@@ -101,6 +163,7 @@ func (d *door) makeRoom() bool {
 	var victim net.Conn
 	if front := d.waiting.Front(); front != nil {
 		victim, _ = d.waiting.Remove(front).(net.Conn)
+		d.servedLocked(d.plain[victim])
 		delete(d.plain, victim)
 	}
 	d.mu.Unlock()
@@ -127,14 +190,18 @@ func (d *door) connState(conn net.Conn, state http.ConnState) {
 	v := d.plain[conn]
 	switch {
 	case state == http.StateNew:
-		d.plain[conn] = &visit{since: time.Now(), place: d.waiting.PushBack(conn)}
+		v = &visit{since: time.Now(), place: d.waiting.PushBack(conn)}
+		v.fresh = d.fresh.PushBack(v)
+		d.plain[conn] = v
 	case v == nil: // it made room
 	case state == http.StateIdle:
+		d.servedLocked(v)
 		d.restLocked(conn, v)
 	case state == http.StateHijacked, state == http.StateClosed:
 		if !v.asked && time.Since(v.since) >= headerTimeout {
 			d.slow.Inc()
 		}
+		d.servedLocked(v)
 		d.workLocked(v)
 		delete(d.plain, conn)
 	}

@@ -194,6 +194,36 @@ func TestDoorMakesRoom(t *testing.T) {
 }
 
 // TestDoorCountsTheKept: connections that were taken over take places, and never make room.
+// TestDoorPaces: newcomers that ask are let in as fast as they are served; those that are silent hold the others up for a moment,
+// and only a moment.
+func TestDoorPaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newDoorFixture(t, 100*freshLimit, func() int { return 0 })
+		start := time.Now()
+		took := func(what string, want time.Duration) {
+			t.Helper()
+			if d := time.Since(start); d != want {
+				t.Errorf("%s: %s have passed, want %s", what, d, want)
+			}
+		}
+		for range 3 * freshLimit {
+			f.dial().get("/")
+		}
+		took("served", 0)
+		for range freshLimit {
+			f.dial()
+		}
+		took("silent, as many as may", 0)
+		f.dial()
+		took("one more", freshFor)
+		for range freshLimit {
+			f.dial().send("GET /busy HTTP/1.1\r\nHost: h\r\n\r\n")
+		}
+		took("at work", 2*freshFor)
+		f.want(map[string]float64{"rollcall_http_connections": 5*freshLimit + 1, "rollcall_limit_refusals_total": 0})
+	})
+}
+
 func TestDoorCountsTheKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		kept := 2
