@@ -69,11 +69,11 @@ func TestHeardEnd(t *testing.T) {
 		frames []ws.Frame
 		want   clientEnd
 	}{
-		"both":           {[]ws.Frame{ws.NewTextFrame([]byte(`{"type":"authorized"}`)), event, closing(4100)}, clientEnd{Code: 4100, Close: 4100, Retry: 70}},
-		"lost":           {nil, clientEnd{}},
-		"event alone":    {[]ws.Frame{event}, clientEnd{Code: 4100, Retry: 70}},
-		"close alone":    {[]ws.Frame{closing(1000), event}, clientEnd{Close: 1000}},
-		"other":          {[]ws.Frame{event, closing(1001)}, clientEnd{Code: 4100, Close: 1001, Retry: 70}},
+		"both":        {[]ws.Frame{ws.NewTextFrame([]byte(`{"type":"authorized"}`)), event, closing(4100)}, clientEnd{Code: 4100, Close: 4100, Retry: 70}},
+		"lost":        {nil, clientEnd{}},
+		"event alone": {[]ws.Frame{event}, clientEnd{Code: 4100, Retry: 70}},
+		"close alone": {[]ws.Frame{closing(1000), event}, clientEnd{Close: 1000}},
+		"other":       {[]ws.Frame{event, closing(1001)}, clientEnd{Code: 4100, Close: 1001, Retry: 70}},
 	} {
 		ours, theirs := net.Pipe()
 		go func() {
@@ -206,7 +206,7 @@ func TestSoakIsADay(t *testing.T) {
 	}
 	for round := range 3 {
 		seen := map[string]int{}
-		for n := range len(kindsOfLives) {
+		for n := range kindsOfLives {
 			seen[lifeOf(n, round).name]++
 		}
 		for _, k := range lifeKinds {
