@@ -159,7 +159,7 @@ func (benchHeldCmd) Run(ctx context.Context, io *stdio) error {
 	if err := in.Decode(&order); err != nil {
 		return err
 	}
-	h := &held{}
+	h := &heldSessions{}
 	defer h.reading.Wait()
 	defer h.close()
 	if err := h.open(ctx, order); err != nil {
@@ -186,8 +186,8 @@ func (benchHeldCmd) Run(ctx context.Context, io *stdio) error {
 	})
 }
 
-// held are sessions whose frames are answered by an error, which takes the way of every frame and changes nothing.
-type held struct {
+// heldSessions are sessions whose frames are answered by an error, which takes the way of every frame and changes nothing.
+type heldSessions struct {
 	sessions []*heldSession
 	reading  sync.WaitGroup
 	closing  atomic.Bool
@@ -212,7 +212,7 @@ const (
 	echoRest  = 1200 * time.Millisecond
 )
 
-func (h *held) open(ctx context.Context, order crowdOrder) error {
+func (h *heldSessions) open(ctx context.Context, order crowdOrder) error {
 	d, err := newDialer(order.Target.URL)
 	if err != nil {
 		return err
@@ -233,7 +233,7 @@ func (h *held) open(ctx context.Context, order crowdOrder) error {
 	return nil
 }
 
-func (h *held) read(s *heldSession) {
+func (h *heldSessions) read(s *heldSession) {
 	for {
 		frame, err := s.wire.frame()
 		now := time.Since(heldBegan)
@@ -255,7 +255,7 @@ func (h *held) read(s *heldSession) {
 
 // send sends on a schedule, whether or not answers come: a session that still waits for one is passed over, and its wait counts in
 // full.
-func (h *held) send(ctx context.Context) {
+func (h *heldSessions) send(ctx context.Context) {
 	every := max(echoEvery, echoRest/time.Duration(len(h.sessions)))
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -271,7 +271,7 @@ func (h *held) send(ctx context.Context) {
 }
 
 // report takes what is known since the last report. An answer that is still out counts as one that came now.
-func (h *held) report() heldReport {
+func (h *heldSessions) report() heldReport {
 	_ = pause(context.Background(), 100*time.Millisecond) // the last frames' answers are on their way
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -286,7 +286,7 @@ func (h *held) report() heldReport {
 	return r
 }
 
-func (h *held) close() {
+func (h *heldSessions) close() {
 	h.closing.Store(true)
 	for _, s := range h.sessions {
 		s.wire.close()
