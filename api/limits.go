@@ -34,6 +34,11 @@ const (
 	MinIdleAfter     = time.Second
 	MinHS256Secret   = 32 // bytes
 
+	DefaultLeaseSeconds = 90
+	MinLeaseSeconds     = 15
+	MaxLeaseSeconds     = 3600
+	LeaseMargin         = time.Minute // beyond its length a lease whose node is gone can be taken up again
+
 	MaxStreamsPerKey  = 2000
 	RequestsPerSecond = 100 // management requests a key
 	RequestBurst      = 500

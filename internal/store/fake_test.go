@@ -17,6 +17,8 @@ var errTrouble = errors.New("trouble")
 
 // fakeRecords is Records in memory, with hooks at the places where a database can fail or take its time.
 type fakeRecords struct {
+	store.Records // what no test uses
+
 	onWrite func(ctx context.Context, records []store.Record) error // before a write; its error fails the write
 	onDone  func() error                                            // after it was applied; its error is what the caller sees
 	onRead  func() error                                            // before a read, and before its result is returned

@@ -141,6 +141,10 @@ func writeDump(t *testing.T, version string) {
 			rec = endOf(rec, api.Millis(1700000002000+i))
 			rec.LastActiveAt, rec.EndReason, rec.EndedBy, rec.EndText = 1700000001999, api.EndDisconnected, "0123456789abcdef", "bye"
 		}
+		if i == 2 {
+			rec.Lease = &store.Lease{Seconds: 90, OwnerEpoch: 3, Reporter: "0123456789abcdef", Epoch: 7, CID: "client-001", Named: true,
+				Tokens: []store.Denial{denialOf("jti:y")}}
+		}
 		records, ids[rec.ID] = append(records, rec), rec
 	}
 	for _, err := range []error{

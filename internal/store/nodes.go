@@ -28,7 +28,13 @@ const (
 	// each has.
 	nextOpen  = `SELECT min(incarnation) FROM sessions WHERE ended_at = 0 AND incarnation > ?`
 	closeOpen = `UPDATE sessions SET ended_at = CASE WHEN created_at > ? THEN created_at ELSE ? END, end_reason = ?
-		WHERE (application, id) IN (SELECT application, id FROM sessions WHERE ended_at = 0 AND incarnation = ? LIMIT ?)`
+		WHERE (application, id) IN (SELECT application, id FROM sessions WHERE ended_at = 0 AND incarnation = ? AND lease_seconds = 0
+			LIMIT ?)`
+	// The length of a lease says when it is overdue, for all of a dead node have run since that was seen last.
+	closeLeases = `UPDATE sessions SET ended_at = CASE WHEN created_at > ? THEN created_at ELSE ? END + 1000 * lease_seconds,
+		end_reason = ?
+		WHERE (application, id) IN (SELECT application, id FROM sessions WHERE ended_at = 0 AND incarnation = ?
+			AND lease_seconds > 0 AND lease_seconds < ({now} - ? - ?) / 1000 LIMIT ?)`
 	forgetNodes = `DELETE FROM nodes WHERE fenced_at <> 0
 		AND NOT EXISTS (SELECT 1 FROM sessions WHERE ended_at = 0 AND sessions.incarnation = nodes.incarnation)`
 )
@@ -95,7 +101,7 @@ func (n nodes) Sweep(ctx context.Context, name string, incarnation int64, lapse 
 // minIncarnation is below every incarnation.
 const minIncarnation = -1 << 63
 
-// closeRecords closes the open records of an incarnation that is dead, and none of one that lives.
+// closeRecords closes the open records of an incarnation that is dead, its leases when they are overdue, and none of one that lives.
 func (n nodes) closeRecords(ctx context.Context, sweeper string, incarnation int64) (total int, err error) {
 	var (
 		owner          string
@@ -113,8 +119,19 @@ func (n nodes) closeRecords(ctx context.Context, sweeper string, incarnation int
 	case owner == sweeper:
 		reason = api.EndServerStopped
 	}
+	total, err = n.closeAll(ctx, closeOpen, lastSeen, lastSeen, string(reason), incarnation, sweepBatch)
+	if err != nil {
+		return total, err
+	}
+	leases, err := n.closeAll(ctx, closeLeases, lastSeen, lastSeen, string(api.EndLeaseExpired), incarnation, lastSeen,
+		api.LeaseMargin.Milliseconds(), sweepBatch)
+	return total + leases, err
+}
+
+// closeAll repeats a statement that closes at most sweepBatch records until it finds fewer.
+func (n nodes) closeAll(ctx context.Context, query string, args ...any) (total int, err error) {
 	for {
-		res, err := n.write.ExecContext(ctx, n.sql(closeOpen), lastSeen, lastSeen, string(reason), incarnation, sweepBatch)
+		res, err := n.write.ExecContext(ctx, n.sql(query), args...)
 		if err != nil {
 			return total, err
 		}

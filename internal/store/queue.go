@@ -351,10 +351,20 @@ func (q *queue) endedIDs(app api.ApplicationID, since api.Millis) (ids []api.Ses
 // itemOverhead is what an item takes beside its text: the struct, its channel, and its places in the maps and the tree.
 const itemOverhead = 700
 
+// leaseOverhead is a Lease without its text.
+const leaseOverhead = 100
+
 // sizeOf estimates the memory that a queued record takes.
 func sizeOf(rec *Record, denials []Denial) int {
 	n := itemOverhead + len(rec.ServerID) + len(rec.IP) + len(rec.ClientID) + len(rec.Login) + len(rec.License) + len(rec.Name) +
 		len(rec.Hostname) + len(rec.UserAgent) + len(rec.ClientInfo) + len(rec.EndReason) + len(rec.EndedBy) + len(rec.EndText)
+	if rec.Lease != nil {
+		n += leaseOverhead + len(rec.Lease.Reporter) + sizeOfDenials(rec.Lease.Tokens)
+	}
+	return n + sizeOfDenials(denials)
+}
+
+func sizeOfDenials(denials []Denial) (n int) {
 	for _, d := range denials {
 		n += 48 + len(d.TokenID)
 	}

@@ -85,6 +85,20 @@ func (t *Ticket) Commit(ctx context.Context) error {
 // Discard forgets the record, unless it was committed or ended.
 func (t *Ticket) Discard() { t.recorder.queue.discard(t) }
 
+// CommitAll is Commit for many: all are queued before the first is waited for. It returns an error for each.
+func (r *Recorder) CommitAll(ctx context.Context, tickets []*Ticket) []error {
+	items, errs := make([]*item, len(tickets)), make([]error, len(tickets))
+	for i, t := range tickets {
+		items[i], errs[i] = r.queue.commit(t, time.Now())
+	}
+	for i, it := range items {
+		if it != nil && errs[i] == nil {
+			errs[i] = r.wait(ctx, it)
+		}
+	}
+	return errs
+}
+
 // Change queues the record's new state and waits as Commit does.
 func (r *Recorder) Change(ctx context.Context, rec Record) error {
 	it, err := r.queue.put(rec, nil, time.Now())
@@ -92,6 +106,19 @@ func (r *Recorder) Change(ctx context.Context, rec Record) error {
 		return err
 	}
 	return r.wait(ctx, it)
+}
+
+// Keep queues the record's new state and does not wait: for what need not outlast a crash.
+func (r *Recorder) Keep(rec Record) { _, _ = r.queue.put(rec, nil, time.Now()) }
+
+// Adopt is Records.Adopt. Nothing of a session that another node owned waits here.
+func (r *Recorder) Adopt(ctx context.Context, incarnation int64, leases []Record) ([]Record, error) {
+	return r.cfg.Records.Adopt(ctx, incarnation, leases)
+}
+
+// FindLease is Records.FindLease; a lease that waits here to be written is not found.
+func (r *Recorder) FindLease(ctx context.Context, id api.SessionID) (api.ApplicationID, error) {
+	return r.cfg.Records.FindLease(ctx, id)
 }
 
 // End queues the record's end with denials of the tokens that it presented; it never waits and is never refused, even over the

@@ -11,17 +11,21 @@ import (
 
 const (
 	recordColumns = `application, id, organization, server_id, incarnation, created_at, ip, client_id, login, license, authorized,
-		token_expires_at, name, hostname, user_agent, client_info, last_active_at, ended_at, end_reason, ended_by, end_text`
-	// The WHERE is what makes an end final: an ended row is left as it is, whatever comes later and in whatever order.
+		token_expires_at, name, hostname, user_agent, client_info, last_active_at, ended_at, end_reason, ended_by, end_text,
+		owner_epoch, lease_seconds, reporter, lease`
+	// The WHERE is what makes an end final: an ended row is left as it is, whatever comes later and in whatever order; and what
+	// makes an adoption final: an owner from before it changes nothing any more.
 	upsertRecord = `INSERT INTO sessions (` + recordColumns + `)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (application, id) DO UPDATE SET organization = excluded.organization, server_id = excluded.server_id,
 			incarnation = excluded.incarnation, created_at = excluded.created_at, ip = excluded.ip, client_id = excluded.client_id,
 			login = excluded.login, license = excluded.license, authorized = excluded.authorized,
 			token_expires_at = excluded.token_expires_at, name = excluded.name, hostname = excluded.hostname,
 			user_agent = excluded.user_agent, client_info = excluded.client_info, last_active_at = excluded.last_active_at,
-			ended_at = excluded.ended_at, end_reason = excluded.end_reason, ended_by = excluded.ended_by, end_text = excluded.end_text
-		WHERE sessions.ended_at = 0`
+			ended_at = excluded.ended_at, end_reason = excluded.end_reason, ended_by = excluded.ended_by, end_text = excluded.end_text,
+			owner_epoch = excluded.owner_epoch, lease_seconds = excluded.lease_seconds, reporter = excluded.reporter,
+			lease = excluded.lease
+		WHERE sessions.ended_at = 0 AND sessions.owner_epoch <= excluded.owner_epoch`
 	raiseLastConnection = `UPDATE applications SET last_connection = ? WHERE id = ? AND last_connection < ?`
 
 	recordsByID = `SELECT ` + recordColumns + ` FROM sessions WHERE application = ? AND id IN {ids}`
@@ -70,11 +74,15 @@ func (r records) writeBatch(ctx context.Context, tx *sql.Tx, batch []Record, den
 		if len(rec.ClientInfo) > 0 {
 			info = rec.ClientInfo
 		}
+		owner, seconds, reporter, lease, err := rec.Lease.columns()
+		if err != nil {
+			return err
+		}
 		if _, err := upsert.ExecContext(free, rec.Application.String(), rec.ID.String(), rec.Organization.String(),
 			escape(rec.ServerID), rec.Incarnation, int64(rec.CreatedAt), escape(rec.IP), escape(rec.ClientID), escape(rec.Login),
 			escape(rec.License), rec.Authorized, int64(rec.TokenExpiresAt), escape(rec.Name), escape(rec.Hostname),
 			escape(rec.UserAgent), info, int64(rec.LastActiveAt), int64(rec.EndedAt), escape(rec.EndReason), escape(rec.EndedBy),
-			escape(rec.EndText)); err != nil {
+			escape(rec.EndText), owner, seconds, reporter, lease); err != nil {
 			return err
 		}
 	}
@@ -152,10 +160,16 @@ func (r records) Expire(ctx context.Context, org api.OrganizationID, endedBefore
 
 func scanRecord(row scanner) (r Record, err error) {
 	var info []byte
+	var owner int64
+	var seconds int
+	var reporter, lease string
 	err = row.Scan(&r.Application, &r.ID, &r.Organization, (*text)(&r.ServerID), &r.Incarnation, &r.CreatedAt, (*text)(&r.IP),
 		(*text)(&r.ClientID), (*text)(&r.Login), (*text)(&r.License), &r.Authorized, &r.TokenExpiresAt, (*text)(&r.Name),
 		(*text)(&r.Hostname), (*text)(&r.UserAgent), &info, &r.LastActiveAt, &r.EndedAt, (*text)(&r.EndReason), (*text)(&r.EndedBy),
-		(*text)(&r.EndText))
+		(*text)(&r.EndText), &owner, &seconds, (*text)(&reporter), &lease)
 	r.ClientInfo = json.RawMessage(info)
+	if err == nil {
+		r.Lease, err = readLease(r.Application, owner, seconds, reporter, lease)
+	}
 	return r, err
 }

@@ -170,6 +170,8 @@ type Record struct {
 	EndReason    api.EndReason
 	EndedBy      string // public id of the API key, or "admin"; "" when no operator did it
 	EndText      string // the operator's reason
+
+	Lease *Lease // nil for a session that is a connection
 }
 
 // Position returns the record's place in lists.
@@ -179,7 +181,8 @@ func (r *Record) Position() api.Position {
 
 // Records is the table of session records.
 type Records interface {
-	// Write upserts a batch in one transaction: a row that has ended in SQL stays as it is. It raises the applications'
+	// Write upserts a batch in one transaction: a row that has ended in SQL, or has a greater Lease.OwnerEpoch there, stays as it is. It
+	// raises the applications'
 	// LastConnection to the newest CreatedAt, stores the denials, and raises the version when there are any. ErrRefused when the
 	// database refuses a record's values.
 	Write(ctx context.Context, records []Record, denials []Denial) error
@@ -190,6 +193,12 @@ type Records interface {
 	Ended(ctx context.Context, app api.ApplicationID, since api.Millis, after *api.Position, limit int) ([]Record, error)
 	// CountEnded counts an application's records that ended at or after since (0 = all), but those with the ids.
 	CountEnded(ctx context.Context, app api.ApplicationID, since api.Millis, but ...api.SessionID) (int, error)
+	// Adopt makes the incarnation the owner of those of the leases that are still open, with the OwnerEpoch that they have here: a
+	// compare-and-set of each, in one transaction. It returns these as they are then in SQL.
+	Adopt(ctx context.Context, incarnation int64, leases []Record) ([]Record, error)
+	// FindLease returns the application of the lease of that id, open or ended, that its client holds itself; the zero id when there
+	// is none.
+	FindLease(ctx context.Context, id api.SessionID) (api.ApplicationID, error)
 	// Expire deletes up to limit records of the organization that ended before the time, and returns how many.
 	Expire(ctx context.Context, org api.OrganizationID, endedBefore api.Millis, limit int) (int, error)
 }
@@ -201,7 +210,8 @@ type Nodes interface {
 	// Beat records a sign of life of the incarnation; ErrLeaseLost when it was swept or a newer one has the name.
 	Beat(ctx context.Context, name string, incarnation int64) error
 	// Sweep closes the open records that no living node owns: of earlier incarnations of name as server_stopped, of other nodes
-	// without a sign of life for lapse as node_lost, at their node's last sign of life (never before the record's CreatedAt). It
-	// returns how many.
+	// without a sign of life for lapse as node_lost, at their node's last sign of life (never before the record's CreatedAt). Leases
+	// stay open, to be adopted, until api.LeaseMargin after they ran out without their node; then they are closed as lease_expired at
+	// the moment when they ran out. It returns how many.
 	Sweep(ctx context.Context, name string, incarnation int64, lapse time.Duration) (int, error)
 }

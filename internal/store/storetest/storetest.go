@@ -23,6 +23,7 @@ func Run(t *testing.T, open func(t *testing.T) store.DB) {
 		{"Config", configTests},
 		{"Records", recordTests},
 		{"Nodes", nodeTests},
+		{"Leases", leaseTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.tests {
