@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"encoding/hex"
 	"math"
 	"sync/atomic"
@@ -63,7 +64,7 @@ func newEntry(row *Row, epoch uint64) (*entry, error) {
 	memory := make([]uint64, (int(entrySize)+size+7)/8)     // words, for the alignment of the fields
 	e := (*entry)(unsafe.Pointer(unsafe.SliceData(memory))) //nolint:gosec // memory is longer than an entry, and has no pointers
 	e.session, e.created, e.expires, e.epoch = row.Session, row.CreatedAt, row.TokenExpiresAt, epoch
-	e.active.Store(int64(max(row.LastActiveAt, row.CreatedAt)))
+	e.active.Store(int64(cmp.Or(row.LastActiveAt, row.CreatedAt)))
 	e.kind, e.credential = row.Credential.Kind, row.Credential.pack()
 	e.authorized, e.named = row.Authorized, named
 	behind := unsafe.Slice((*byte)(unsafe.Pointer(e)), 8*len(memory))[entrySize:] //nolint:gosec // the bytes of memory

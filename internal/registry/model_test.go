@@ -76,7 +76,9 @@ func (m *model) insert(row Row, maxAuthorized int) error {
 	if row.Credential.Kind == CredentialRollcall {
 		epoch = max(epoch, row.Credential.Epoch)
 	}
-	row.LastActiveAt = max(row.LastActiveAt, row.CreatedAt)
+	if row.LastActiveAt == 0 {
+		row.LastActiveAt = row.CreatedAt
+	}
 	a.rows = append(a.rows, modelRow{Row: row, epoch: epoch})
 	a.lastConnection = max(a.lastConnection, row.CreatedAt)
 	return nil

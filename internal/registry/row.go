@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -21,7 +22,7 @@ type Row struct {
 	Authorized   bool
 
 	TokenExpiresAt api.Millis // 0 = no expiry
-	LastActiveAt   api.Millis // 0 = CreatedAt
+	LastActiveAt   api.Millis // 0 = CreatedAt; before it when a session is reported that was idle already
 
 	// Credential is what the session was opened, upgraded or renewed with last; revocation judges it at the door.
 	Credential Credential
@@ -30,7 +31,7 @@ type Row struct {
 // Derived returns the row's derived status at now; a live session is expired, idle or active. A token is expired from the very
 // millisecond of its expiry (RFC 7519, section 4.1.4), a session idle from idleAfter after its last activity.
 func (row Row) Derived(now api.Millis, idleAfter time.Duration) api.DerivedStatus {
-	return derived(row.TokenExpiresAt, max(row.LastActiveAt, row.CreatedAt), now, idleAfter)
+	return derived(row.TokenExpiresAt, cmp.Or(row.LastActiveAt, row.CreatedAt), now, idleAfter)
 }
 
 func derived(expiresAt, activeAt, now api.Millis, idleAfter time.Duration) api.DerivedStatus {

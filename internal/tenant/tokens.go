@@ -48,7 +48,9 @@ type Grant struct {
 
 // Verify judges a credential, from memory. The errors are *api.Error with token_invalid, token_expired, token_revoked,
 // publishable_key_invalid, application_unknown, application_paused, application_archived; or unavailable, when the keys of the
-// application's issuer are not here and cannot be fetched, as *KeysPending while it is worth waiting for them.
+// application's issuer are not here and cannot be fetched, as *KeysPending while it is worth waiting for them. With token_expired,
+// token_revoked, application_paused and application_archived the Grant is that of the credential, which is authentic but good for
+// nothing: for those who must know whose it was.
 //
 // Whose application it is: the given one, else the first that the token's `aud` names, else the publishable key's. Then the
 // credential is judged, and only a good one learns whether the application is paused or archived: archived comes before
@@ -77,7 +79,7 @@ func (d *Directory) Verify(ctx context.Context, c Credential) (Grant, error) {
 	if c.Token != "" {
 		var err error
 		if grant, err = d.verifyToken(ctx, c, app, named, keyApp); err != nil {
-			return Grant{}, err
+			return grant, err
 		}
 	} else {
 		if !named {
@@ -90,9 +92,9 @@ func (d *Directory) Verify(ctx context.Context, c Credential) (Grant, error) {
 	}
 	switch grant.Application.State {
 	case api.ApplicationArchived:
-		return Grant{}, errArchived()
+		return grant, errArchived()
 	case api.ApplicationPaused:
-		return Grant{}, api.Errorf(api.CodeApplicationPaused, "the application is paused")
+		return grant, api.Errorf(api.CodeApplicationPaused, "the application is paused")
 	default:
 		return grant, nil
 	}
@@ -170,19 +172,20 @@ func (d *Directory) verifyToken(ctx context.Context, c Credential, app Applicati
 		return Grant{}, err
 	}
 	if d.now() >= read.expiresAt {
-		return Grant{}, api.Errorf(api.CodeTokenExpired, "the token has expired")
+		return read.grant(app, rollcall), api.Errorf(api.CodeTokenExpired, "the token has expired")
 	}
-	if app, err = d.notRevoked(ctx, app, read, rollcall); err != nil {
-		return Grant{}, err
-	}
+	app, err = d.notRevoked(ctx, app, read, rollcall)
 	if read.early { // so that the registry's door, too, takes it for what was there before a revocation that is on its way
 		read.issuedAt = d.now() / 1000 * 1000
 	}
+	return read.grant(app, rollcall), err
+}
+
+func (c *claims) grant(app Application, rollcall bool) Grant {
 	return Grant{
-		Application: app, Authorized: true, Rollcall: rollcall, Epoch: read.epoch, IssuedAt: read.issuedAt,
-		TokenExpiresAt: read.expiresAt, TokenID: read.id,
-		Login: read.login, License: read.license, ClientID: read.clientID, Name: read.name,
-	}, nil
+		Application: app, Authorized: true, Rollcall: rollcall, Epoch: c.epoch, IssuedAt: c.issuedAt,
+		TokenExpiresAt: c.expiresAt, TokenID: c.id, Login: c.login, License: c.license, ClientID: c.clientID, Name: c.name,
+	}
 }
 
 // audienceApplication finds the application that a token whose signature is yet to be checked says it is for; where it names
@@ -299,9 +302,7 @@ func (d *Directory) notRevoked(ctx context.Context, app Application, c claims, r
 	if app.State == api.ApplicationArchived {
 		return app, errArchived()
 	}
-	d.mu.RLock()
-	_, denied := d.mem.denials[denial{app.ID, c.id}]
-	d.mu.RUnlock()
+	denied := d.Denied(app.ID, c.id)
 	byEpoch := rollcall && c.epoch < app.Epoch
 	byTime := !rollcall && app.RevokedAt != 0 && c.issuedAt <= app.RevokedAt // issuedAt is in whole seconds
 	if c.early && !byTime && app.RevokedAt != 0 && c.issuedAt <= app.RevokedAt.Add(api.IssuedAtSkew) {
@@ -328,6 +329,14 @@ func (d *Directory) Deny(denials []store.Denial) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.mem.deny(denials)
+}
+
+// Denied tells whether a token, by the id of its Grant, is refused because an operator ended a session that had presented it.
+func (d *Directory) Denied(app api.ApplicationID, tokenID string) bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	_, denied := d.mem.denials[denial{app, tokenID}]
+	return denied
 }
 
 // IssueToken signs a session token for the application: HS256, `kid` rollcall, `aud` the application's id, its epoch, and a jti.
