@@ -22,6 +22,7 @@ const module = "github.com/rollcallhq/rollcall"
 var imports = map[string][]string{
 	"api":                      {},
 	"client":                   {"api"},
+	"internal/input":           {"api"},
 	"internal/limit":           {},
 	"internal/websock":         {"api"},
 	"internal/registry":        {"api"},
@@ -29,11 +30,14 @@ var imports = map[string][]string{
 	"internal/store/storetest": {"api", "internal/store"},
 	"internal/jwks":            {},
 	"internal/tenant":          {"api", "internal/jwks", "internal/store"},
-	"internal/gateway":         {"api", "internal/limit", "internal/registry", "internal/store", "internal/tenant", "internal/websock"},
-	"internal/manage":          {"api", "internal/limit", "internal/registry", "internal/store", "internal/tenant", "internal/websock"},
-	"internal/server":          {"api", "internal/gateway", "internal/limit", "internal/manage", "internal/registry", "internal/store", "internal/tenant"},
-	"internal/hostile":         {}, // tests only
-	"internal/testkit":         {"api", "client", "internal/gateway", "internal/manage", "internal/server"},
+	"internal/view":            {"api", "internal/registry", "internal/store", "internal/tenant"},
+	"internal/gateway": {"api", "internal/input", "internal/limit", "internal/registry", "internal/store", "internal/tenant", "internal/view",
+		"internal/websock"},
+	"internal/manage": {"api", "internal/input", "internal/limit", "internal/registry", "internal/store", "internal/tenant", "internal/view",
+		"internal/websock"},
+	"internal/server":  {"api", "internal/gateway", "internal/limit", "internal/manage", "internal/registry", "internal/store", "internal/tenant"},
+	"internal/hostile": {}, // tests only
+	"internal/testkit": {"api", "client", "internal/gateway", "internal/manage", "internal/server"},
 	// registry: for the synthetic rows of bench alone
 	"cmd/rollcall": {"api", "client", "internal/gateway", "internal/manage", "internal/registry", "internal/server"},
 }
