@@ -269,7 +269,8 @@ func TestOpenAPIGoldens(t *testing.T) {
 		"live-list": "LiveList", "live-list-empty": "LiveList", "live-error": "LiveError", "sessions-error": "SessionsError",
 		"session-reply": "SessionReply", "session-list": "SessionList", "session-list-empty": "SessionList",
 		"disconnect-result": "DisconnectResult", "application": "Application", "token-reply": "TokenReply",
-		"account-limits": "AccountLimits", "organization": "Organization", "new-api-key": "NewAPIKey",
+		"account-limits": "AccountLimits", "lease-reply": "LeaseReply", "ended-error": "EndedError", "lease-batch": "LeaseBatch",
+		"lease-batch-reply": "LeaseBatchReply", "organization": "Organization", "new-api-key": "NewAPIKey",
 	} {
 		var value any
 		if err := json.Unmarshal(golden(t, name), &value); err != nil {

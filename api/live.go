@@ -9,6 +9,8 @@ const RoutePrefix = "/api/v1"
 const (
 	LivePath    = RoutePrefix + "/wss/get-application-sessions"
 	ConnectPath = RoutePrefix + "/connect"
+	// SessionsPath is where a client without a connection opens a session; /{sessionId} below it is the session.
+	SessionsPath = RoutePrefix + "/sessions"
 
 	// ApplicationHeader of the Live Sessions list is the application's id, whichever way the request named it.
 	ApplicationHeader = "Rollcall-Application"

@@ -33,6 +33,8 @@ var flagDefaults = kong.Vars{
 	"requestsPerSecond": strconv.Itoa(api.RequestsPerSecond),
 	"requestBurst":      strconv.Itoa(api.RequestBurst),
 	"hellosInFlight":    strconv.Itoa(gateway.DefaultHellosInFlight),
+	"maxLeases":         strconv.Itoa(gateway.DefaultMaxLeases),
+	"eventStreams":      strconv.Itoa(gateway.DefaultEventStreams),
 	"streamPing":        manage.DefaultStreamPing.String(),
 	"streamIdle":        manage.DefaultStreamIdle.String(),
 	"maxFrame":          strconv.Itoa(api.MaxFrame),
@@ -77,6 +79,8 @@ type limitFlags struct {
 	FramesPerMinute       int           `default:"${framesPerMinute}" help:"Of a session (${default})."`
 	FrameBurst            int           `default:"${frameBurst}" help:"Of a session (${default})."`
 	MaxFrame              int           `default:"${maxFrame}" placeholder:"BYTES" help:"Of a session's message (${default})."`
+	MaxLeases             int           `default:"${maxLeases}" help:"Sessions without a connection at once (${default})."`
+	EventStreams          int           `default:"${eventStreams}" help:"Of leases, open at once (${default})."`
 	StreamsPerKey         int           `default:"${streamsPerKey}" help:"Open live streams of an API key (${default})."`
 	StreamPing            time.Duration `default:"${streamPing}" help:"Between pings of a live stream (${default})."`
 	StreamIdle            time.Duration `default:"${streamIdle}" help:"Of a live stream without a pong or write progress (${default})."`
@@ -95,6 +99,7 @@ func (f serveFlags) Validate() error {
 		within("ping-interval", l.PingInterval, time.Millisecond, longest), within("pong-timeout", l.PongTimeout, time.Millisecond, longest),
 		within("expiry-notice", l.ExpiryNotice, time.Millisecond, longest), within("expiry-grace", l.ExpiryGrace, time.Millisecond, longest),
 		within("frames-per-minute", l.FramesPerMinute, 1, most), within("frame-burst", l.FrameBurst, 1, most),
+		within("max-leases", l.MaxLeases, 1, most), within("event-streams", l.EventStreams, 1, most),
 		within("max-frame", l.MaxFrame, 1, bytes), within("max-body", l.MaxBody, 1, bytes),
 		within("streams-per-key", l.StreamsPerKey, 1, most), within("stream-ping", l.StreamPing, time.Millisecond, longest),
 		within("stream-idle", l.StreamIdle, time.Millisecond, longest), within("requests-per-second", l.RequestsPerSecond, 0.001, most),
@@ -141,7 +146,7 @@ func (f serveFlags) config(data, logLevel string, logTo io.Writer) (server.Confi
 			ExpiryNotice: f.Limits.ExpiryNotice, ExpiryGrace: f.Limits.ExpiryGrace,
 			FramesPerMinute: f.Limits.FramesPerMinute, FrameBurst: f.Limits.FrameBurst,
 			HellosInFlight: f.Limits.HellosInFlight, ConnectionsPerAddress: f.Limits.ConnectionsPerAddress,
-			MaxFrame: f.Limits.MaxFrame,
+			MaxFrame: f.Limits.MaxFrame, MaxLeases: f.Limits.MaxLeases, EventStreams: f.Limits.EventStreams,
 		},
 		Manage: manage.Limits{
 			StreamsPerKey: f.Limits.StreamsPerKey, RequestsPerSecond: f.Limits.RequestsPerSecond, RequestBurst: f.Limits.RequestBurst,

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"time"
 
@@ -13,10 +14,8 @@ import (
 
 // authorize authorizes the session, or renews its token. What it answers is in the record before (G6).
 func (s *session) authorize(f *frame, now time.Time) {
-	token := f.credential("token")
-	if token == nil {
-		f.refuse("token", "is required")
-	}
+	token := f.Credential("token")
+	f.Require("token")
 	if s.answerProblem(f) {
 		return
 	}
@@ -70,7 +69,7 @@ func (s *session) adopt(grant tenant.Grant, now time.Time) error {
 	switch {
 	case s.told != nil:
 		s.mu.Unlock()
-		return api.Errorf(api.CodeSessionEnded, "the session has ended")
+		return errEnded()
 	case len(s.tokens) > maxTokens:
 		s.mu.Unlock()
 		return api.Errorf(api.CodeRateLimited, "the session has presented %d tokens that have not expired", maxTokens)
@@ -105,6 +104,7 @@ func (s *session) applyLocked(grant tenant.Grant) {
 		r.Name = grant.Name
 	}
 	s.credential, s.cid = credentialOf(grant), grant.ClientID
+	s.noteLeaseLocked()
 }
 
 // restore undoes a change that could not be recorded, unless the session has ended: the row must not say what the record does not.
@@ -121,14 +121,24 @@ func (s *session) restore(undo func()) {
 
 // update changes what is shown. It is not answered; it is in the record when the next frame is.
 func (s *session) update(f *frame) {
-	name, hostname, clientInfo := f.text("name"), f.text("hostname"), f.object("clientInfo")
-	if s.answerProblem(f) || name == nil && hostname == nil && clientInfo == nil {
+	name, hostname, clientInfo := f.Text("name"), f.Text("hostname"), f.ClientInfo("clientInfo")
+	if s.answerProblem(f) {
 		return
+	}
+	if err := s.change(name, hostname, clientInfo); err != nil {
+		s.refuse(toldError(err))
+	}
+}
+
+// change changes what is shown, and returns when that is recorded; nil leaves as it is.
+func (s *session) change(name, hostname *string, clientInfo json.RawMessage) error {
+	if name == nil && hostname == nil && clientInfo == nil {
+		return nil
 	}
 	s.mu.Lock()
 	if s.told != nil {
 		s.mu.Unlock()
-		return
+		return nil
 	}
 	if name != nil {
 		s.record.Name, s.named = *name, *name != ""
@@ -139,10 +149,12 @@ func (s *session) update(f *frame) {
 	if clientInfo != nil {
 		s.record.ClientInfo = clientInfo
 	}
+	s.noteLeaseLocked()
 	record := s.record
 	s.mu.Unlock()
 	if err := s.gateway.cfg.Records.Change(context.Background(), record); err != nil {
 		s.gateway.log.Error("an update was not recorded", "session", record.ID, "err", err)
-		s.refuse(api.Errorf(api.CodeUnavailable, "the update cannot be recorded now: try again"))
+		return api.Errorf(api.CodeUnavailable, "the update cannot be recorded now: try again")
 	}
+	return nil
 }

@@ -47,7 +47,7 @@ func (s *session) claim(c cause) (ending, bool) {
 	e.record.EndedAt, e.record.EndReason = max(now, s.record.CreatedAt), c.reason
 	e.record.EndedBy, e.record.EndText, e.record.LastActiveAt = c.by, c.note, s.activeAt
 	if c.deny {
-		e.denials = unexpired(s.tokens, now)
+		e.denials = denials(s.tokens, now)
 	}
 	return e, true
 }
@@ -85,13 +85,13 @@ func (e *ending) settle() {
 	g.metrics.limited(e.cause)
 	if !e.live {
 		code := g.metrics.refused(e.cause)
-		g.log.Debug("connection ended without a session", "ip", e.session.ip, "code", code)
+		g.log.Debug("connection ended without a session", "ip", e.record.IP, "code", code)
 		return
 	}
 	g.cfg.Records.End(e.record, e.denials...)
 	g.cfg.Registry.Remove(e.record.Application, e.record.ServerID)
 	g.mu.Lock()
-	delete(g.live, e.record.ServerID)
+	delete(g.live, sessionKey{e.record.Application, e.record.ID})
 	g.mu.Unlock()
 	g.metrics.ended.WithLabelValues(string(e.cause.reason)).Inc()
 	g.log.Debug("session ended", "session", e.record.ID, "reason", e.cause.reason, "by", e.cause.by)
@@ -100,6 +100,10 @@ func (e *ending) settle() {
 // tell sends the last frames and begins to close the connection.
 func (e *ending) tell() {
 	defer close(e.session.told)
+	if l := e.session.lease(); l != nil {
+		l.tell(e)
+		return
+	}
 	c := &e.cause
 	if c.close == 0 {
 		_ = e.session.socket.Close()

@@ -536,7 +536,7 @@ func TestOrderOfAnEnd(t *testing.T) {
 	f := newFixture(t, Limits{})
 	tok := token(time.Hour)
 	c := f.open(`"application":"123456789","token":"` + tok + `"`)
-	s := f.g.find(f.record(c.id).ServerID)
+	s := f.g.find(appID, f.record(c.id).ServerID)
 	checked := &checking{socket: s.socket, check: func() {
 		if _, err := f.tenants.Verify(t.Context(), tenant.Credential{Token: tok, Application: number}); api.CodeOf(err) != api.CodeTokenRevoked {
 			t.Errorf("the token is not denied: %v", err)

@@ -68,6 +68,8 @@ type fixture struct {
 	records  *store.Recorder
 	metrics  *prometheus.Registry
 	log      *syncBuffer
+	db       store.DB
+	node     int64       // incarnation
 	full     atomic.Bool // the node has no room for connections
 	dial     func() net.Conn
 	patience time.Duration // of a client
@@ -87,7 +89,7 @@ func newFixture(t testing.TB, limits Limits) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := newFixtureOn(t, limits, l, *unparked)
+	f := newFixtureOn(t, limits, l, *unparked, nil)
 	f.patience = 20 * time.Second
 	f.dial = func() net.Conn {
 		conn, err := net.Dial("tcp", l.Addr().String())
@@ -102,19 +104,31 @@ func newFixture(t testing.TB, limits Limits) *fixture {
 // newPipeFixture serves on pipes, so that it runs in a synctest bubble.
 func newPipeFixture(t testing.TB, limits Limits) *fixture {
 	l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
-	f := newFixtureOn(t, limits, l, true)
+	f := newFixtureOn(t, limits, l, true, nil)
 	f.dial, f.patience = l.dial, 24*time.Hour
 	return f
 }
 
-func newFixtureOn(t testing.TB, limits Limits, l net.Listener, unparked bool) *fixture {
+// next returns a later life of the node, on pipes, with the same database. The earlier one goes on, as one that is cut off does.
+func (f *fixture) next() *fixture {
+	f.Helper()
+	l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+	n := newFixtureOn(f.TB, f.g.cfg.Limits, l, true, f)
+	n.dial, n.patience = l.dial, f.patience
+	return n
+}
+
+func newFixtureOn(t testing.TB, limits Limits, l net.Listener, unparked bool, before *fixture) *fixture {
 	t.Helper()
 	f := &fixture{TB: t, registry: registry.New(registry.Config{}), metrics: prometheus.NewRegistry(), log: &syncBuffer{}}
 	log := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	db, err := store.Open(t.Context(), "sqlite::memory:")
-	if err != nil {
+	var err error
+	if f.node = 1; before != nil {
+		f.db, f.node = before.db, before.node+1
+	} else if f.db, err = store.Open(t.Context(), "sqlite::memory:"); err != nil {
 		t.Fatal(err)
 	}
+	db := f.db
 	if f.tenants, err = tenant.New(t.Context(), tenant.Config{Store: db.Config(), Log: log, Issuers: silentIssuer{}}); err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +136,7 @@ func newFixtureOn(t testing.TB, limits Limits, l net.Listener, unparked bool) *f
 		t.Fatal(err)
 	}
 	f.records = store.NewRecorder(store.RecorderConfig{Records: db.Records(), Log: log})
-	f.g = New(Config{Node: "srv-01", Incarnation: 1, Registry: f.registry, Tenants: f.tenants, Records: f.records, Log: log,
+	f.g = New(Config{Node: "srv-01", Incarnation: f.node, Registry: f.registry, Tenants: f.tenants, Records: f.records, Log: log,
 		Metrics: f.metrics, Limits: limits, Unparked: unparked, Room: func() bool { return !f.full.Load() }})
 	f.tenants.OnApplication(f.g.Apply)
 
@@ -147,7 +161,9 @@ func newFixtureOn(t testing.TB, limits Limits, l net.Listener, unparked bool) *f
 		f.g.Drain(cut, 0)
 		stop()
 		wg.Wait()
-		_ = db.Close()
+		if before == nil {
+			_ = db.Close()
+		}
 	})
 	return f
 }
@@ -384,7 +400,11 @@ func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
 func (p *pipes) dial() net.Conn {
 	ours, theirs := net.Pipe()
-	p.conns <- ours
+	select {
+	case p.conns <- ours:
+	case <-p.closed:
+		_ = ours.Close()
+	}
 	return theirs
 }
 

@@ -123,7 +123,7 @@ func TestFields(t *testing.T) {
 			continue
 		}
 		_, err := readHello(f)
-		if (err == nil) != tt.ok || err != nil && !strings.HasPrefix(err.Error(), tt.field+" must be ") {
+		if (err == nil) != tt.ok || err != nil && !strings.HasPrefix(toldError(err).Message, tt.field+" must be ") {
 			t.Errorf("%s: %.60s: %v", tt.field, tt.value, err)
 		}
 	}
@@ -136,7 +136,7 @@ func TestFieldsGivenTwice(t *testing.T) {
 			value = `{}`
 		}
 		f, _ := parseFrame([]byte(`{"type":"hello","` + field + `":` + value + `,"` + field + `":` + value + `,"x":1,"x":2}`))
-		if _, err := readHello(f); err == nil || err.Error() != field+" must be given once" {
+		if _, err := readHello(f); err == nil || toldError(err).Message != field+" must be given once" {
 			t.Errorf("%s: %v", field, err)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,6 +50,12 @@ type Config struct {
 // DefaultHellosInFlight keeps two cores busy with tokens while others of them wait for their record's commit.
 const DefaultHellosInFlight = 256
 
+// Leases need no descriptor, and so are bounded by what they cost in memory: some 2 KB each. An event stream needs one, and a goroutine.
+const (
+	DefaultMaxLeases    = 100_000
+	DefaultEventStreams = 1000
+)
+
 // Limits are the session protocol's numbers; zero values give the defaults of package api.
 type Limits struct {
 	HelloTimeout          time.Duration
@@ -62,6 +69,8 @@ type Limits struct {
 	MaxSessions           int // connections at once, those before their hello included; more get 503. 0 = unlimited
 	ConnectionsPerAddress int // 0 = unlimited
 	MaxFrame              int // bytes of a message; more is 1009
+	MaxLeases             int // held at once; more get 503. 0 = DefaultMaxLeases
+	EventStreams          int // of leases, open at once; more get 503. 0 = DefaultEventStreams
 }
 
 func (l Limits) withDefaults() Limits {
@@ -74,6 +83,8 @@ func (l Limits) withDefaults() Limits {
 	l.FrameBurst = cmp.Or(l.FrameBurst, api.FrameBurst)
 	l.HellosInFlight = cmp.Or(l.HellosInFlight, DefaultHellosInFlight)
 	l.MaxFrame = cmp.Or(l.MaxFrame, api.MaxFrame)
+	l.MaxLeases = cmp.Or(l.MaxLeases, DefaultMaxLeases)
+	l.EventStreams = cmp.Or(l.EventStreams, DefaultEventStreams)
 	return l
 }
 
@@ -95,7 +106,10 @@ type Gateway struct {
 	waiting atomic.Int64   // hellos that wait for one
 	conns   sync.WaitGroup // admitted connections; grows only while draining is false
 
-	stopping chan struct{} // closed when draining becomes true
+	stopping  chan struct{} // closed when draining becomes true
+	leaseMux  *http.ServeMux
+	reporters reporters
+	watched   atomic.Int64 // open event streams
 
 	lot    *lot
 	poller *websock.Poller // nil where sockets cannot be parked
@@ -103,9 +117,11 @@ type Gateway struct {
 	mu        sync.Mutex
 	draining  bool
 	all       map[*session]struct{}         // every connection, before its hello too
-	live      map[api.ServerID]*session     // those whose row may be in the registry
+	live      map[sessionKey]*session       // those whose row may be in the registry
+	leases    map[sessionKey]*lease         // held, ended not long ago, or being opened or adopted
+	own       map[api.SessionID]*lease      // of these, those that their clients hold: their ids are unique
 	admitted  int                           // connections, from before their upgrade until they are closed
-	addresses map[string]int                // the same by address; empty without ConnectionsPerAddress
+	addresses map[string]int                // the same, and leases, by address; empty without ConnectionsPerAddress
 	swept     map[api.ApplicationID]*sweeps // what Apply has ended
 }
 
@@ -122,7 +138,9 @@ func New(cfg Config) *Gateway {
 		log:       cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)),
 		limits:    cfg.Limits.withDefaults(),
 		all:       map[*session]struct{}{},
-		live:      map[api.ServerID]*session{},
+		live:      map[sessionKey]*session{},
+		leases:    map[sessionKey]*lease{},
+		own:       map[api.SessionID]*lease{},
 		addresses: map[string]int{},
 		swept:     map[api.ApplicationID]*sweeps{},
 		stopping:  make(chan struct{}),
@@ -136,6 +154,7 @@ func New(cfg Config) *Gateway {
 			g.log.Info("every session has a goroutine, for sockets cannot be parked here", "err", err)
 		}
 	}
+	g.leaseMux = g.leaseRoutes()
 	g.metrics = newMetrics(cfg.Metrics, g)
 	return g
 }
@@ -162,18 +181,26 @@ func (g *Gateway) Sockets() int {
 	return g.admitted
 }
 
-// find returns the live session of that id, nil when this node has none.
-func (g *Gateway) find(id api.ServerID) *session {
+// EventStreams returns how many event streams of leases are open.
+func (g *Gateway) EventStreams() int { return int(g.watched.Load()) }
+
+// find returns the live session of the application with that id, nil when this node has none.
+func (g *Gateway) find(app api.ApplicationID, id api.ServerID) *session {
+	_, session, _ := id.Split()
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.live[id]
+	s := g.live[sessionKey{app, session}]
+	g.mu.Unlock()
+	if s == nil || s.serverID() != id {
+		return nil
+	}
+	return s
 }
 
 // Disconnect ends one session of the application for an operator and returns when it has left the registry and was told; false
 // when this node has no such session. The reason may be "".
 func (g *Gateway) Disconnect(_ context.Context, app api.ApplicationID, id api.ServerID, by tenant.Actor, reason string) bool {
-	s := g.find(id)
-	if s == nil || s.application() != app {
+	s := g.find(app, id)
+	if s == nil {
 		return false
 	}
 	return s.end(cause{close: api.CloseDisconnected, text: reason, reason: api.EndDisconnected, by: string(by), note: reason,
@@ -188,7 +215,7 @@ func (g *Gateway) Apply(app tenant.Application) int {
 	c := causeOf(app)
 	sessions := make([]*session, 0, len(rows))
 	for i := range rows {
-		if s := g.find(rows[i].ServerID); s != nil {
+		if s := g.find(app.ID, rows[i].ServerID); s != nil {
 			sessions = append(sessions, s)
 		}
 	}
@@ -260,7 +287,7 @@ func (g *Gateway) endAll(sessions []*session, why func() cause) int {
 }
 
 // Drain refuses new sessions and tells every client to reconnect elsewhere, with retryAfterMs spread over spread. It returns when
-// all are gone, or ctx ends: then what is left is cut off.
+// all are gone, or ctx ends: then what is left is cut off. Leases do not end: they wait to be adopted.
 func (g *Gateway) Drain(ctx context.Context, spread time.Duration) {
 	g.mu.Lock()
 	if !g.draining {
@@ -269,7 +296,8 @@ func (g *Gateway) Drain(ctx context.Context, spread time.Duration) {
 	}
 	g.mu.Unlock()
 	n := g.endAll(g.connections(), func() cause { return drained(spread) })
-	g.log.Info("sessions were told to reconnect elsewhere", "connections", n)
+	leases := g.releaseAll(spread)
+	g.log.Info("sessions were told to reconnect elsewhere", "connections", n, "leases", leases)
 
 	gone := make(chan struct{})
 	var waiter sync.WaitGroup

@@ -25,18 +25,18 @@ type greeting struct {
 
 func readHello(f *frame) (greeting, error) {
 	h := greeting{
-		token: f.credential("token"), publishableKey: f.credential("publishableKey"), application: f.credential("application"),
-		clientID: f.clientID("clientId"), name: f.text("name"), hostname: f.text("hostname"), userAgent: f.text("userAgent"),
-		clientInfo: f.object("clientInfo"),
+		token: f.Credential("token"), publishableKey: f.Credential("publishableKey"), application: f.Credential("application"),
+		clientID: f.ClientID("clientId"), name: f.Text("name"), hostname: f.Text("hostname"), userAgent: f.Text("userAgent"),
+		clientInfo: f.ClientInfo("clientInfo"),
 	}
-	return h, f.err
+	return h, f.Err()
 }
 
 // hello reads the first frame.
 func (s *session) hello(f *frame, now time.Time) {
 	h, err := readHello(f)
 	if err != nil {
-		s.end(cause{close: api.CloseBadHello, text: "hello: " + err.Error(), reason: api.EndProtocolError})
+		s.end(cause{close: api.CloseBadHello, text: "hello: " + toldError(err).Message, reason: api.EndProtocolError})
 		return
 	}
 	up := s.upgrade
@@ -71,10 +71,12 @@ func (s *session) greet(h greeting, up *upgrade, now time.Time, q question) {
 		s.end(tryAgain("records cannot be written fast enough"))
 		return
 	}
-	if !s.insert(grant) {
+	if err := s.insert(grant.Application.MaxAuthorized()); err != nil {
 		ticket.Discard()
+		s.end(refusedFor(err)) // unless that is why
 		return
 	}
+	g.metrics.open(grant.Authorized)
 	if err := ticket.Commit(context.Background()); err != nil { // it waits for half a second at most
 		g.log.Error("a record was not written", "session", s.record.ID, "err", err)
 		c := tryAgain("the session cannot be recorded")
@@ -159,7 +161,7 @@ func refusedFor(err error) cause {
 		c.close = api.CloseApplicationArchive
 	case told.Code == api.CodeQuotaExceeded:
 		c.close = api.CloseQuotaExceeded
-	case told.Code == api.CodeUnavailable || told.Code == api.CodeInternal:
+	case told.Code == api.CodeUnavailable || told.Code == api.CodeInternal || told.Code == api.CodeConflict:
 		return tryAgain("the credential cannot be judged now")
 	default:
 		c.refusal = told
@@ -185,7 +187,7 @@ func (s *session) fill(h greeting, up *upgrade, grant tenant.Grant, now time.Tim
 	id := api.NewSessionID()
 	r := store.Record{
 		ID: id, ServerID: api.NewServerID(s.gateway.cfg.Node, id), Organization: grant.Application.Organization,
-		Application: grant.Application.ID, Incarnation: s.gateway.cfg.Incarnation, CreatedAt: api.MillisOf(now), IP: s.ip,
+		Application: grant.Application.ID, Incarnation: s.gateway.cfg.Incarnation, CreatedAt: api.MillisOf(now), IP: s.record.IP,
 		ClientID: id.String(), Login: grant.Login, License: grant.License, Authorized: grant.Authorized,
 		TokenExpiresAt: grant.TokenExpiresAt, Name: grant.Name, UserAgent: up.userAgent, ClientInfo: h.clientInfo,
 		Hostname: orEmpty(h.hostname), LastActiveAt: api.MillisOf(now), // what is known of it should a crash be its end
@@ -205,6 +207,10 @@ func (s *session) fill(h greeting, up *upgrade, grant tenant.Grant, now time.Tim
 	}
 	s.record, s.cid, s.credential, s.activeAt = r, grant.ClientID, credentialOf(grant), r.CreatedAt
 	s.tokens = appendToken(s.tokens, grant)
+	if l := s.lease(); l != nil {
+		l.epoch = max(grant.Epoch, grant.Application.Epoch)
+		s.noteLeaseLocked()
+	}
 }
 
 func credentialOf(g tenant.Grant) registry.Credential {
@@ -227,33 +233,36 @@ func appendToken(tokens []store.Denial, g tenant.Grant) []store.Denial {
 	return append(tokens, d)
 }
 
-// insert puts the row into the registry, unless the session was ended meanwhile, and ends it when the registry refuses. Whoever
-// finds the row there finds the session too.
-func (s *session) insert(grant tenant.Grant) bool {
+// insert puts the row into the registry, unless the session was ended meanwhile. The error is what the client is told. Whoever finds
+// the row there finds the session too.
+func (s *session) insert(maxAuthorized int) error {
 	g := s.gateway
+	key := sessionKey{s.record.Application, s.record.ID}
 	g.mu.Lock()
-	g.live[s.record.ServerID] = s
+	if g.live[key] != nil {
+		g.mu.Unlock()
+		return api.Errorf(api.CodeConflict, "the application has a session of that id")
+	}
+	g.live[key] = s
 	g.mu.Unlock()
 	s.mu.Lock()
-	ended := s.told != nil
-	var err error
-	if !ended {
-		err = g.cfg.Registry.Insert(s.rowLocked(), grant.Application.MaxAuthorized())
+	err := error(errEnded())
+	if s.told == nil {
+		if err = g.cfg.Registry.Insert(s.rowLocked(), maxAuthorized); err != nil {
+			err = g.registryError(err)
+		}
 		s.live = err == nil
 	}
 	s.mu.Unlock()
-	if err == nil && !ended {
-		g.metrics.open(grant.Authorized)
-		return true
-	}
-	g.mu.Lock()
-	delete(g.live, s.record.ServerID)
-	g.mu.Unlock()
 	if err != nil {
-		s.end(refusedFor(g.registryError(err)))
+		g.mu.Lock()
+		delete(g.live, key)
+		g.mu.Unlock()
 	}
-	return false
+	return err
 }
+
+func errEnded() *api.Error { return api.Errorf(api.CodeSessionEnded, "the session has ended") }
 
 // registryError says what a refusal of the registry means to a client.
 func (g *Gateway) registryError(err error) *api.Error {
@@ -264,6 +273,8 @@ func (g *Gateway) registryError(err error) *api.Error {
 		return api.Errorf(api.CodeApplicationPaused, "the application is paused")
 	case errors.Is(err, registry.ErrArchived):
 		return api.Errorf(api.CodeApplicationArchived, "the application is archived")
+	case errors.Is(err, registry.ErrExists):
+		return api.Errorf(api.CodeConflict, "the application has a session of that id")
 	case errors.Is(err, registry.ErrQuota):
 		return api.Errorf(api.CodeQuotaExceeded, "the plan's authorized sessions are used up")
 	}
@@ -276,9 +287,14 @@ func (s *session) welcome(grant tenant.Grant, asked time.Time) {
 	g := s.gateway
 	now := time.Now()
 	g.metrics.hello.Observe(now.Sub(asked).Seconds())
-	s.open, s.pingAt = true, momentOf(now.Add(g.pingDelay()))
+	s.open = true
 	s.expireAt(grant.TokenExpiresAt, grant.IssuedAt, now)
 	g.log.Debug("session opened", "session", s.record.ID, "application", s.record.Application, "authorized", grant.Authorized)
+	if l := s.lease(); l != nil { // it is told in the answer
+		l.renew(now)
+		return
+	}
+	s.pingAt = momentOf(now.Add(g.pingDelay()))
 	s.send(websock.AppendText(nil, encode(api.Welcome{
 		Type: api.TypeWelcome, SessionID: s.record.ID, ServerID: s.record.ServerID, Authorized: grant.Authorized,
 		TokenExpiresAt: grant.TokenExpiresAt.Timestamp(), PingIntervalMs: g.limits.PingInterval.Milliseconds(),

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -14,12 +15,26 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/store"
 	"github.com/rollcallhq/rollcall/internal/websock"
 )
 
-// ServeHTTP is GET /api/v1/connect. The request's RemoteAddr is the client's canonical address, without a port (proxies are resolved
-// before). The handler returns as soon as the connection is taken over.
+// ServeHTTP serves what Serves says: GET /api/v1/connect, and the routes of leases. The request's RemoteAddr is the client's canonical
+// address, without a port (proxies are resolved before).
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != api.ConnectPath {
+		if escaped := r.URL.EscapedPath(); path.Clean(escaped) != escaped { // ServeMux would redirect
+			g.refuseHTTP(w, api.Errorf(api.CodeNotFound, "there is nothing at this path"))
+			return
+		}
+		g.leaseMux.ServeHTTP(w, r)
+		return
+	}
+	g.connect(w, r)
+}
+
+// connect returns as soon as the connection is taken over.
+func (g *Gateway) connect(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet {
 		w.Header().Set("Allow", http.MethodGet)
 		g.refuseHTTP(w, api.Errorf(api.CodeMethodNotAllowed, "the session protocol begins with a GET that upgrades to a WebSocket"))
@@ -41,7 +56,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.log.Debug("a connection was lost during its upgrade", "err", err)
 		return
 	}
-	s := &session{gateway: g, ip: ip, upgrade: readUpgrade(r)}
+	s := &session{gateway: g, upgrade: readUpgrade(r), record: store.Record{IP: ip}}
 	s.helloBy = momentOf(time.Now().Add(g.limits.HelloTimeout))
 	// The request, its handler's stack and the server's buffers are garbage after this.
 	g.begin(s, conn)
@@ -81,12 +96,16 @@ func (g *Gateway) release(ip string) {
 	g.mu.Lock()
 	g.admitted--
 	if g.limits.ConnectionsPerAddress > 0 {
-		if g.addresses[ip]--; g.addresses[ip] == 0 {
-			delete(g.addresses, ip)
-		}
+		g.leaveLocked(ip)
 	}
 	g.mu.Unlock()
 	g.conns.Done()
+}
+
+func (g *Gateway) leaveLocked(ip string) {
+	if g.addresses[ip]--; g.addresses[ip] == 0 {
+		delete(g.addresses, ip)
+	}
 }
 
 // join makes the connection known to Drain; one that comes too late for it is told here.
@@ -106,23 +125,29 @@ func (s *session) depart() {
 	g.mu.Lock()
 	delete(g.all, s)
 	g.mu.Unlock()
-	g.release(s.ip)
+	g.release(s.record.IP)
+}
+
+// toldError returns what a client may know of err.
+func toldError(err error) *api.Error {
+	if e, ok := errors.AsType[*api.Error](err); ok {
+		return e
+	}
+	return api.Errorf(api.CodeInternal, "something went wrong here")
 }
 
 func (g *Gateway) refuseHTTP(w http.ResponseWriter, err error) {
-	var e *api.Error
-	if !errors.As(err, &e) {
-		e = api.Errorf(api.CodeInternal, "something went wrong here")
-	}
+	e := toldError(err)
 	id := uuid.NewString()
 	g.metrics.refusals.WithLabelValues(string(e.Code)).Inc()
-	g.log.Debug("upgrade refused", "requestId", id, "code", e.Code, "err", err)
+	g.log.Debug("request refused", "requestId", id, "code", e.Code, "err", err)
 	w.Header().Set("X-Request-Id", id)
 	body, _ := json.Marshal(api.SessionsError{Message: e.Message, StatusCode: e.Code.Status(), Code: e.Code}) // a struct of strings
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(e.Code.Status())
 	_, _ = w.Write(body)
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,6 +17,7 @@ type metrics struct {
 	refusals *prometheus.CounterVec // by code
 	frames   *prometheus.CounterVec // by type
 	hello    prometheus.Histogram
+	adopted  prometheus.Counter
 	limits   map[string]prometheus.Counter // what limits refused, by limit
 }
 
@@ -28,6 +30,8 @@ const (
 	limitPongTimeout  = "pong-timeout"
 	limitFrames       = "frames-per-minute"
 	limitFrameSize    = "max-frame"
+	limitLeases       = "max-leases"
+	limitEvents       = "event-streams"
 )
 
 func registerLimits(to prometheus.Registerer, l Limits) map[string]prometheus.Counter {
@@ -36,6 +40,7 @@ func registerLimits(to prometheus.Registerer, l Limits) map[string]prometheus.Co
 		limitSessions: float64(l.MaxSessions), limitPerAddress: float64(l.ConnectionsPerAddress),
 		limitHellos: float64(l.HellosInFlight), limitHelloTimeout: l.HelloTimeout.Seconds(), limitPongTimeout: l.PongTimeout.Seconds(),
 		limitFrames: float64(l.FramesPerMinute), limitFrameSize: float64(l.MaxFrame),
+		limitLeases: float64(l.MaxLeases), limitEvents: float64(l.EventStreams),
 	} {
 		counters[name] = limit.Register(to, name, value)
 	}
@@ -73,15 +78,19 @@ func newMetrics(to prometheus.Registerer, g *Gateway) *metrics {
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}),
 	}
+	m.adopted = prometheus.NewCounter(prometheus.CounterOpts{Name: "rollcall_leases_adopted_total",
+		Help: "Leases that were taken over from a node, or an earlier life of this one, that held them before."})
 	m.limits = registerLimits(to, g.limits)
 	if to != nil {
-		to.MustRegister(m.opened, m.ended, m.refusals, m.frames, m.hello, &census{g,
+		to.MustRegister(m.adopted, m.opened, m.ended, m.refusals, m.frames, m.hello, &census{g,
 			prometheus.NewDesc("rollcall_sessions", "Live sessions of this node, by their application's state.",
 				[]string{"application_state", "authorized"}, nil),
 			prometheus.NewDesc("rollcall_gateway_connections",
 				"Open client connections, those before their hello included.", nil, nil),
 			prometheus.NewDesc("rollcall_gateway_hellos_in_flight", "Hellos being verified and recorded.", nil, nil),
 			prometheus.NewDesc("rollcall_gateway_hellos_waiting", "Hellos that wait because as many as may be are in flight.", nil, nil),
+			prometheus.NewDesc("rollcall_gateway_leases", "Leases held, and those that ended in the last minute.", nil, nil),
+			prometheus.NewDesc("rollcall_gateway_event_streams", "Open event streams of leases.", nil, nil),
 		})
 	}
 	return m
@@ -122,6 +131,7 @@ type census struct {
 	gateway               *Gateway
 	sessions, connections *prometheus.Desc
 	hellos, waiting       *prometheus.Desc
+	leases, events        *prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
@@ -130,6 +140,8 @@ func (c *census) Describe(to chan<- *prometheus.Desc) {
 	to <- c.connections
 	to <- c.hellos
 	to <- c.waiting
+	to <- c.leases
+	to <- c.events
 }
 
 // Collect implements prometheus.Collector.
@@ -140,7 +152,8 @@ func (c *census) Collect(to chan<- prometheus.Metric) {
 	}
 	all := c.gateway.connections()
 	groups := map[group]int{}
-	for _, s := range all {
+	leases := c.gateway.leaseSessions()
+	for _, s := range slices.Concat(all, leases) {
 		s.mu.Lock()
 		if s.live && s.told == nil {
 			groups[group{s.record.Application, s.record.Authorized}]++
@@ -164,6 +177,8 @@ func (c *census) Collect(to chan<- prometheus.Metric) {
 			strconv.FormatBool(l.authorized))
 	}
 	to <- prometheus.MustNewConstMetric(c.connections, prometheus.GaugeValue, float64(len(all)))
+	to <- prometheus.MustNewConstMetric(c.leases, prometheus.GaugeValue, float64(len(leases)))
+	to <- prometheus.MustNewConstMetric(c.events, prometheus.GaugeValue, float64(c.gateway.EventStreams()))
 	to <- prometheus.MustNewConstMetric(c.hellos, prometheus.GaugeValue, float64(len(c.gateway.hellos)))
 	to <- prometheus.MustNewConstMetric(c.waiting, prometheus.GaugeValue, float64(c.gateway.waiting.Load()+int64(c.gateway.lot.inLine(lineHello))))
 }

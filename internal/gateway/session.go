@@ -23,8 +23,7 @@ type socket interface {
 // may come from anywhere.
 type session struct {
 	gateway *Gateway
-	socket  socket
-	ip      string
+	socket  socket // a *lease for a session without a connection
 
 	// The driver's own.
 	upgrade *upgrade // what the HTTP request said; nil once a hello has come
@@ -42,7 +41,7 @@ type session struct {
 	told  chan struct{} // made by the one who ends the session, closed when its client was told
 	live  bool          // in the registry; then what follows holds
 	named bool          // record.Name was given by the client
-	// record and credential are what the row and the record were last made of.
+	// record and credential are what the row and the record were last made of. record.IP is there from the beginning, and constant.
 	record     store.Record
 	credential registry.Credential
 	cid        string         // the token's claim, "" when it has none
@@ -96,13 +95,36 @@ func (s *session) application() api.ApplicationID {
 	return s.record.Application
 }
 
+// lease returns what holds the session in place of a connection; nil when it has one.
+func (s *session) lease() *lease {
+	l, _ := s.socket.(*lease)
+	return l
+}
+
+// sessionKey names a session on a node. Those who report sessions choose their ids, so that an id alone may be that of sessions of
+// several applications.
+type sessionKey struct {
+	application api.ApplicationID
+	id          api.SessionID
+}
+
+func (s *session) serverID() api.ServerID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.record.ServerID
+}
+
 // due returns when the next tick is needed; zero for never.
 func (s *session) due() time.Time {
 	if s.hasEnded() {
 		return time.Time{}
 	}
 	var due moment
-	for _, m := range [...]moment{s.helloBy, s.pingAt, s.pongBy, s.notice, s.grace} {
+	leaseBy := moment(0)
+	if l := s.lease(); l != nil {
+		leaseBy = l.by
+	}
+	for _, m := range [...]moment{s.helloBy, s.pingAt, s.pongBy, s.notice, s.grace, leaseBy} {
 		if m != 0 && (due == 0 || m < due) {
 			due = m
 		}
@@ -193,10 +215,11 @@ func (s *session) frame(f *frame, now time.Time) {
 
 // answerProblem refuses the frame when one of its fields was; it returns whether so.
 func (s *session) answerProblem(f *frame) bool {
-	if f.err != nil {
-		s.refuse(api.Errorf(api.CodeValidation, "%s", f.err))
+	err := f.Err()
+	if err != nil {
+		s.refuse(toldError(err))
 	}
-	return f.err != nil
+	return err != nil
 }
 
 // refuse answers a frame with an error; the session goes on.
@@ -225,6 +248,9 @@ func (s *session) tick(now time.Time) {
 	if now.Sub(s.due()) > limits.starved() {
 		restart(&s.helloBy, now.Add(limits.HelloTimeout))
 		restart(&s.pongBy, now.Add(limits.PongTimeout))
+		if l := s.lease(); l != nil {
+			restart(&l.by, now.Add(l.length()))
+		}
 		if passed(s.grace, now) {
 			restart(&s.grace, now.Add(limits.ExpiryGrace))
 		}
@@ -239,11 +265,18 @@ func (s *session) tick(now time.Time) {
 	case passed(s.grace, now):
 		s.end(cause{close: api.CloseTokenExpired, reason: api.EndTokenExpired})
 		return
+	case s.lease() != nil && passed(s.lease().by, now):
+		s.end(cause{reason: api.EndLeaseExpired})
+		return
 	}
 	var frames []byte
 	if passed(s.notice, now) {
 		s.notice = 0
-		frames = websock.AppendText(frames, s.tokenNotice(api.TypeTokenExpiring))
+		if notice := s.tokenNotice(api.TypeTokenExpiring); s.lease() != nil {
+			s.lease().publish(api.TypeTokenExpiring, notice)
+		} else {
+			frames = websock.AppendText(frames, notice)
+		}
 	}
 	if passed(s.pingAt, now) {
 		s.pingAt = momentOf(now.Add(s.gateway.pingDelay()))

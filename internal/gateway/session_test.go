@@ -12,6 +12,7 @@ import (
 
 	"github.com/rollcallhq/rollcall/api"
 	"github.com/rollcallhq/rollcall/internal/registry"
+	"github.com/rollcallhq/rollcall/internal/store"
 	"github.com/rollcallhq/rollcall/internal/tenant"
 	"github.com/rollcallhq/rollcall/internal/websock"
 )
@@ -380,7 +381,7 @@ func TestStarvation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newPipeFixture(t, Limits{})
 		out := &recorder{}
-		s := &session{gateway: f.g, socket: out, ip: "192.0.2.1", upgrade: &upgrade{}, helloBy: momentOf(time.Now().Add(15 * time.Second))}
+		s := &session{gateway: f.g, socket: out, record: store.Record{IP: "192.0.2.1"}, upgrade: &upgrade{}, helloBy: momentOf(time.Now().Add(15 * time.Second))}
 		tick := func(at time.Time) { s.step(websock.Message{}, websock.ErrTimeout, at) }
 
 		tick(s.helloBy.time().Add(time.Minute))

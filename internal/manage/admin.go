@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/input"
 	"github.com/rollcallhq/rollcall/internal/store"
 	"github.com/rollcallhq/rollcall/internal/tenant"
 )
@@ -94,22 +95,22 @@ func (c *call) organizationBody(why purpose) (tenant.OrganizationInput, error) {
 	}
 	in := tenant.OrganizationInput{Name: o.name("name", why), Plan: o.plan()}
 	if why == creating {
-		in.ID = scalar[api.OrganizationID](o, "id", "a UUID")
+		in.ID = input.Scalar[api.OrganizationID](o.Object, "id", "a UUID")
 	}
-	return in, firstError(o.done(), in.Check())
+	return in, firstError(o.Done(), in.Check())
 }
 
 func (o *object) plan() *tenant.PlanInput {
-	p := o.object("plan")
+	p := o.Inside("plan")
 	if p == nil {
 		return nil
 	}
-	in := &tenant.PlanInput{LiveSessionsOverview: p.boolean("liveSessionsOverview"), HistoryRetention: p.duration("historyRetention")}
-	keep(&in.Name, p.text("name"))
-	if raw, ok := p.get("maxAuthorizedSessions"); ok && !isNull(raw) {
-		in.MaxAuthorizedSessions = p.integer("maxAuthorizedSessions", 0, math.MaxInt32)
+	in := &tenant.PlanInput{LiveSessionsOverview: p.Boolean("liveSessionsOverview"), HistoryRetention: p.Duration("historyRetention")}
+	keep(&in.Name, p.String("name"))
+	if raw, ok := p.Get("maxAuthorizedSessions"); ok && !input.IsNull(raw) {
+		in.MaxAuthorizedSessions = p.Integer("maxAuthorizedSessions", 0, math.MaxInt32)
 	}
-	_ = p.done() // its faults are o's
+	_ = p.Done() // its faults are o's
 	return in
 }
 
@@ -202,29 +203,29 @@ func (c *call) keyBody(why purpose) (tenant.KeyInput, error) {
 	if err != nil {
 		return tenant.KeyInput{}, err
 	}
-	scopes := "an array of " + oneOf(api.Scopes)
-	in := tenant.KeyInput{Name: o.name("name", why), Scopes: list[api.Scope](o, "scopes", scopes)}
+	scopes := "an array of " + input.OneOf(api.Scopes)
+	in := tenant.KeyInput{Name: o.name("name", why), Scopes: input.List[api.Scope](o.Object, "scopes", scopes)}
 	if in.Scopes == nil && why == creating {
-		o.fail("scopes", "given: "+scopes)
+		o.Fail("scopes", "given: "+scopes)
 	}
-	if raw, ok := o.get("applications"); ok {
+	if raw, ok := o.Get("applications"); ok {
 		// null is how a key that has all of them is shown, "all" how the bootstrap file says it.
 		var word string
-		all := isNull(raw) || json.Unmarshal(raw, &word) == nil && word == "all"
+		all := input.IsNull(raw) || json.Unmarshal(raw, &word) == nil && word == "all"
 		in.AllApplications = &all
 		if !all {
-			in.Applications = list[api.ApplicationID](o, "applications", `null or "all" (all of them), or an array of UUIDs`)
+			in.Applications = input.List[api.ApplicationID](o.Object, "applications", `null or "all" (all of them), or an array of UUIDs`)
 		}
 	}
-	if raw, ok := o.get("expiresAt"); ok {
+	if raw, ok := o.Get("expiresAt"); ok {
 		in.ExpiresAt = new(api.Millis)
-		if !isNull(raw) {
-			if at := scalar[api.Timestamp](o, "expiresAt", "null (never) or a time such as 2026-01-31T15:04:05Z"); at != nil {
+		if !input.IsNull(raw) {
+			if at := input.Scalar[api.Timestamp](o.Object, "expiresAt", "null (never) or a time such as 2026-01-31T15:04:05Z"); at != nil {
 				*in.ExpiresAt = api.Millis(*at)
 			}
 		}
 	}
-	return in, firstError(o.done(), in.Check())
+	return in, firstError(o.Done(), in.Check())
 }
 
 // pathApplication finds the application that the path names, whosever it is.

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/input"
 	"github.com/rollcallhq/rollcall/internal/tenant"
 )
 
@@ -163,39 +164,39 @@ func (c *call) applicationBody(why purpose) (tenant.ApplicationInput, error) {
 	}
 	in := tenant.ApplicationInput{
 		Name:             o.name("name", why),
-		State:            scalar[api.ApplicationState](o, "state", "active or paused"),
-		IdleAfter:        o.duration("idleAfter"),
-		AllowedOrigins:   list[string](o, "allowedOrigins", `an array of origins such as "https://app.example.com"`),
-		StrictRevocation: o.boolean("strictRevocation"),
+		State:            input.Scalar[api.ApplicationState](o.Object, "state", "active or paused"),
+		IdleAfter:        o.Duration("idleAfter"),
+		AllowedOrigins:   input.List[string](o.Object, "allowedOrigins", `an array of origins such as "https://app.example.com"`),
+		StrictRevocation: o.Boolean("strictRevocation"),
 		Tokens:           o.tokens(),
 	}
 	if why == adminCreating {
-		in.ID = scalar[api.ApplicationID](o, "id", "a UUID")
-		in.Number = o.text("number")
-		in.PublishableKey = o.text("publishableKey")
+		in.ID = input.Scalar[api.ApplicationID](o.Object, "id", "a UUID")
+		in.Number = o.String("number")
+		in.PublishableKey = o.String("publishableKey")
 	}
-	return in, firstError(o.done(), in.Check())
+	return in, firstError(o.Done(), in.Check())
 }
 
 // name reads a name, which creating takes.
 func (o *object) name(field string, why purpose) *string {
-	v := o.text(field)
+	v := o.String(field)
 	if v == nil && why != patching {
-		o.fail(field, "given: a string that is not empty")
+		o.Fail(field, "given: a string that is not empty")
 	}
 	return v
 }
 
 func (o *object) tokens() *tenant.TokensInput {
-	t := o.object("tokens")
+	t := o.Inside("tokens")
 	if t == nil {
 		return nil
 	}
 	in := &tenant.TokensInput{}
-	keep(&in.HS256Secret, t.text("hs256Secret"))
-	keep(&in.JWKSURL, t.text("jwksUrl"))
-	keep(&in.Issuer, t.text("issuer"))
-	keep(&in.Audience, t.text("audience"))
-	_ = t.done() // its faults are o's
+	keep(&in.HS256Secret, t.String("hs256Secret"))
+	keep(&in.JWKSURL, t.String("jwksUrl"))
+	keep(&in.Issuer, t.String("issuer"))
+	keep(&in.Audience, t.String("audience"))
+	_ = t.Done() // its faults are o's
 	return in
 }

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/input"
 	"github.com/rollcallhq/rollcall/internal/registry"
 	"github.com/rollcallhq/rollcall/internal/websock"
 )
@@ -59,36 +60,37 @@ type command struct {
 
 // parseCommand reads a client's message. The error is what the client is told.
 func parseCommand(data []byte) (command, error) {
-	o, err := parseObject(data)
+	parsed, err := input.ParseBody(data)
 	if err != nil {
 		return command{}, api.Errorf(api.CodeValidation, "the message must be a JSON object with a type: %s", err.Error())
 	}
+	o := &object{parsed}
 	var kind string
-	if raw, ok := o.get("type"); !ok || isNull(raw) || json.Unmarshal(raw, &kind) != nil {
+	if raw, ok := o.Get("type"); !ok || input.IsNull(raw) || json.Unmarshal(raw, &kind) != nil {
 		return command{}, api.Errorf(api.CodeValidation, "type is required and must be a string")
 	}
 	switch kind {
 	case api.TypeDisconnectSession:
-		id := scalar[string](o, "serverId", "a string")
+		id := input.Scalar[string](o.Object, "serverId", "a string")
 		if id == nil {
 			return command{}, api.Errorf(api.CodeValidation, "serverId is required and must be a string")
 		}
 		return command{disconnect: api.ServerID(*id)}, nil
 	case api.TypeQuery:
 		move := o.move()
-		return command{query: move}, *o.err
+		return command{query: move}, o.Err()
 	}
-	return command{}, api.Errorf(api.CodeValidation, "%q is not a type of message; there are %s and %s", clip(kind),
+	return command{}, api.Errorf(api.CodeValidation, "%q is not a type of message; there are %s and %s", input.Clip(kind),
 		api.TypeDisconnectSession, api.TypeQuery)
 }
 
 // move reads a query message. What it leaves out stays as it is on the stream.
 func (o *object) move() func(registry.Query) registry.Query {
-	page := o.integer("page", 1, math.MaxInt)
-	size := o.integer("pageSize", 1, api.MaxPageSize)
-	search := scalar[string](o, "searchString", fmt.Sprintf("a string of at most %d characters", api.MaxSearch))
+	page := o.Integer("page", 1, math.MaxInt)
+	size := o.Integer("pageSize", 1, api.MaxPageSize)
+	search := input.Scalar[string](o.Object, "searchString", fmt.Sprintf("a string of at most %d characters", api.MaxSearch))
 	if search != nil && utf8.RuneCountInString(*search) > api.MaxSearch {
-		o.fail("searchString", fmt.Sprintf("a string of at most %d characters", api.MaxSearch))
+		o.Fail("searchString", fmt.Sprintf("a string of at most %d characters", api.MaxSearch))
 	}
 	categories := o.categories()
 	return func(q registry.Query) registry.Query {
@@ -109,20 +111,20 @@ func keep[T any](into, given *T) {
 // categories reads "string or string[]", as the document has it.
 func (o *object) categories() *registry.Categories {
 	const name = "categories"
-	accepts := oneOf(categoryNames) + ", or an array of these"
-	raw, ok := o.get(name)
+	accepts := input.OneOf(categoryNames) + ", or an array of these"
+	raw, ok := o.Get(name)
 	if !ok {
 		return nil
 	}
 	var names []string
-	if one := new(string); !isNull(raw) && json.Unmarshal(raw, one) == nil {
+	if one := new(string); !input.IsNull(raw) && json.Unmarshal(raw, one) == nil {
 		names = []string{*one}
-	} else if many := list[string](o, name, accepts); many != nil {
+	} else if many := input.List[string](o.Object, name, accepts); many != nil {
 		names = slices.Clone(*many)
 	}
 	set, known := categoriesOf(names)
 	if !known || len(names) == 0 {
-		o.fail(name, accepts)
+		o.Fail(name, accepts)
 		return nil
 	}
 	return &set

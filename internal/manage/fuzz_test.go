@@ -4,10 +4,13 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"strconv"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
 	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/input"
 	"github.com/rollcallhq/rollcall/internal/registry"
 )
 
@@ -49,31 +52,39 @@ func FuzzCommand(f *testing.F) {
 	})
 }
 
-// FuzzObject: what parseObject accepts is what encoding/json accepts, without two equal names.
-func FuzzObject(f *testing.F) {
-	for _, seed := range []string{`{}`, `{"a":1,"b":{"a":1}}`, `{"a":1,"a":2}`, `{"a":[{"b":1,"b":1}]}`, `{"\u0061":1,"a":2}`, `{"a":"\\ud800"}`,
-		`{"a":"\ud800\u0041"}`, `{"a":"\udbff\udfff"}`, ` {"a" : 1} `, `{"a":1`, `{"a":1}}`, `{"a":"\u00zz"}`} {
+// FuzzLeaseItem: an item of a batch is within the limits, or has an error that names its place.
+func FuzzLeaseItem(f *testing.F) {
+	for _, seed := range []string{
+		`{"op":"open","id":"44444444-4444-4444-8444-444444444444","ipAddress":"203.0.113.9","authorized":true,"clientInfo":{"a":[1]}}`,
+		`{"op":"heartbeat","id":"44444444-4444-4444-8444-444444444444","lastActiveAt":"2026-05-12T11:38:20.500Z","leaseSeconds":3600}`,
+		`{"op":"open","id":null,"login":"\u0000","clientId":"abc\u202ed"}`, `{"op":"end","Op":"open"}`, `{"leaseSeconds":1e2}`,
+	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		o, err := parseObject(data)
-		var reference map[string]any
-		refErr := json.Unmarshal(data, &reference)
+		o, err := input.ParseBody(append(append([]byte(`{"items":[`), data...), `]}`...))
 		if err != nil {
 			return
 		}
-		if refErr != nil || reference == nil {
-			t.Fatalf("accepted %q: %v", data, refErr)
-		}
-		if len(o.fields) != len(reference) {
-			t.Fatalf("%d fields of %d", len(o.fields), len(reference))
-		}
-		again, err := json.Marshal(reference)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := parseObject(again); err != nil {
-			t.Fatalf("%s: %v", again, err)
+		for i, fields := range o.AllInside("items") {
+			item, id, err := readLeaseItem(fields.NullIsNone())
+			if err != nil {
+				if told := toldError(err); told.Code != api.CodeValidation || !strings.HasPrefix(told.Message, "items["+strconv.Itoa(i)+"].") {
+					t.Fatal(err)
+				}
+				continue
+			}
+			if id == nil || item.ID.IsZero() || item.Op == api.LeaseOpen && item.IPAddress == "" || len(item.ClientInfo) > api.MaxClientInfo {
+				t.Fatalf("%+v", item)
+			}
+			for _, s := range []string{item.Login, item.License, item.CredentialID, item.Hostname, item.UserAgent, item.ClientID} {
+				if len(s) > api.MaxString || !utf8.ValidString(s) {
+					t.Fatalf("%q", s)
+				}
+			}
+			if n := item.LeaseSeconds; n != 0 && (n < api.MinLeaseSeconds || n > api.MaxLeaseSeconds) {
+				t.Fatal(n)
+			}
 		}
 	})
 }

@@ -128,6 +128,7 @@ type kit struct {
 	tenants  *tenant.Directory
 	registry *registry.Registry
 	owner    *owner
+	leases   *reports
 	api      *manage.API
 	metrics  *prometheus.Registry
 	server   *httptest.Server
@@ -158,9 +159,10 @@ func newKit(t testing.TB, limits manage.Limits) *kit {
 	k.recorder = store.NewRecorder(store.RecorderConfig{Records: k.records, MaxWait: 50 * time.Millisecond})
 	k.registry = registry.New(registry.Config{})
 	k.owner = &owner{kit: k}
+	k.leases = &reports{ends: make(chan []api.LeaseEnded, 10)}
 	k.tenants.OnApplication(k.owner.apply)
 	k.api = manage.New(manage.Config{
-		Registry: k.registry, Tenants: k.tenants, Records: k.recorder, Owner: k.owner, AdminToken: adminWord, Log: log,
+		Registry: k.registry, Tenants: k.tenants, Records: k.recorder, Owner: k.owner, Leases: k.leases, AdminToken: adminWord, Log: log,
 		Metrics: k.metrics, Limits: limits, Room: func() bool { return !k.full.Load() },
 	})
 	k.server = httptest.NewServer(resolved(k.api))

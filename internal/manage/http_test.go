@@ -44,7 +44,9 @@ func TestEveryRouteIsDescribed(t *testing.T) {
 		t.Fatal(err)
 	}
 	routes := k.api.Routes()
-	routes[api.ConnectPath] = []string{"GET"} // the gateway's
+	one := api.SessionsPath + "/{sessionId}" // the gateway's, as is the next
+	routes[api.ConnectPath], routes[one+"/events"] = []string{"GET"}, []string{"GET"}
+	routes[api.SessionsPath], routes[one+"/heartbeat"], routes[one] = []string{"POST"}, []string{"POST"}, []string{"DELETE"}
 	for _, path := range manage.OpsRoutes() {
 		routes[path] = []string{"GET"}
 	}
@@ -68,7 +70,7 @@ func TestMethods(t *testing.T) {
 		t.Fatal(err)
 	}
 	for pattern, item := range doc.Paths.Map() {
-		if pattern == api.ConnectPath || len(item.Servers) > 0 {
+		if pattern == api.ConnectPath || strings.HasPrefix(pattern, api.SessionsPath) || len(item.Servers) > 0 {
 			continue // served by others
 		}
 		path := strings.NewReplacer("{applicationId}", nowhere.String(), "{sessionId}", unopened.String(),

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/input"
 	"github.com/rollcallhq/rollcall/internal/registry"
 	"github.com/rollcallhq/rollcall/internal/tenant"
 	"github.com/rollcallhq/rollcall/internal/websock"
@@ -40,7 +41,7 @@ func (p *params) view() registry.Query {
 	if names := p.values["categories"]; len(names) > 0 {
 		set, ok := categoriesOf(names)
 		if !ok {
-			p.fail("categories must be %s, the parameter repeated for several", oneOf(categoryNames))
+			p.fail("categories must be %s, the parameter repeated for several", input.OneOf(categoryNames))
 		}
 		q.Categories = set
 	}

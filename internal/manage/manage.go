@@ -36,6 +36,7 @@ type Config struct {
 	Tenants    *tenant.Directory     // required
 	Records    *store.Recorder       // required
 	Owner      Owner                 // required
+	Leases     Leases                // required
 	AdminToken string                // required; compared in constant time. "" = nobody is the admin
 	Log        *slog.Logger          // nil = discard
 	Metrics    prometheus.Registerer // nil = none
@@ -86,6 +87,7 @@ type API struct {
 	tenants  *tenant.Directory
 	records  *store.Recorder
 	owner    Owner
+	leases   Leases
 	admin    [sha256.Size]byte // of the admin token, so that comparing takes the same time whatever the length of a guess
 	noAdmin  bool
 	log      *slog.Logger
@@ -104,7 +106,7 @@ func New(cfg Config) *API {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &API{
-		registry: cfg.Registry, tenants: cfg.Tenants, records: cfg.Records, owner: cfg.Owner,
+		registry: cfg.Registry, tenants: cfg.Tenants, records: cfg.Records, owner: cfg.Owner, leases: cfg.Leases,
 		admin: sha256.Sum256([]byte(cfg.AdminToken)), noAdmin: cfg.AdminToken == "",
 		log: cfg.Log, metrics: newMetrics(cfg.Metrics, cfg.Limits), limits: cfg.Limits, room: cfg.Room,
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/rollcallhq/rollcall/internal/registry"
 	"github.com/rollcallhq/rollcall/internal/store"
 	"github.com/rollcallhq/rollcall/internal/tenant"
+	"github.com/rollcallhq/rollcall/internal/view"
 )
 
 // found is a session as reading finds it: live (row), ended (record), or live with its details (both).
@@ -104,58 +105,5 @@ func (a *API) addDetails(ctx context.Context, app api.ApplicationID, sessions []
 
 // show writes a session as the Sessions dialect has it.
 func (f *found) show(app tenant.Application, now api.Millis, details bool) api.Session {
-	rec := f.record
-	if rec == nil { // live, and its details cannot be read
-		rec = &store.Record{}
-	}
-	s := api.Session{
-		AgentID: app.ID, OrganizationID: app.Organization,
-		Hostname: orNull(rec.Hostname), UserAgent: orNull(rec.UserAgent), ClientInfo: rec.ClientInfo,
-	}
-	d := api.Details{}
-	if row := f.row; row != nil {
-		s.ID, s.Status, s.DerivedStatus = row.Session, api.StatusActive, row.Derived(now, app.IdleAfter)
-		s.CreatedAt = api.Timestamp(row.CreatedAt)
-		s.TokenExpiresAt, s.LastActiveAt = row.TokenExpiresAt.Timestamp(), row.LastActiveAt.Timestamp()
-		d = api.Details{ServerID: row.ServerID, IPAddress: row.IP, Login: orNull(row.Login), License: orNull(row.License),
-			ClientID: row.ClientID, Authorized: row.Authorized}
-		s.Name = nameOf(rec.Name, row.Login, row.License, row.ClientID, rec.Hostname)
-	} else {
-		s.ID, s.Status, s.DerivedStatus = rec.ID, api.StatusDisconnected, api.DerivedDisconnected
-		s.CreatedAt, s.DisconnectedAt = api.Timestamp(rec.CreatedAt), rec.EndedAt.Timestamp()
-		s.TokenExpiresAt, s.LastActiveAt = rec.TokenExpiresAt.Timestamp(), rec.LastActiveAt.Timestamp()
-		d = api.Details{ServerID: rec.ServerID, IPAddress: rec.IP, Login: orNull(rec.Login), License: orNull(rec.License),
-			ClientID: rec.ClientID, Authorized: rec.Authorized, EndReason: rec.EndReason, EndedBy: rec.EndedBy, Reason: rec.EndText}
-		s.Name = nameOf(rec.Name, rec.Login, rec.License, rec.ClientID, rec.Hostname)
-	}
-	s.ConnectedAt = api.Millis(s.CreatedAt).Timestamp()
-	if details {
-		s.Details = &d
-	}
-	return s
-}
-
-// nameOf composes a name for a session whose client gave none: who, and on what.
-func nameOf(name, login, license, clientID, hostname string) string {
-	if name != "" {
-		return name
-	}
-	who := clientID
-	if license != "" {
-		who = license
-	}
-	if login != "" {
-		who = login
-	}
-	if hostname != "" {
-		who += " on " + hostname
-	}
-	return who
-}
-
-func orNull(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
+	return view.Session(app, f.row, f.record, now, details)
 }

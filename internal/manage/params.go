@@ -1,7 +1,6 @@
 package manage
 
 import (
-	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -10,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/input"
 )
 
 // params reads a request's path and query. Every method returns a usable value; the first fault is kept in err, so that a handler
@@ -36,7 +36,7 @@ func readParams(r *http.Request) *params {
 		}
 		value, err := url.QueryUnescape(rawValue)
 		if err != nil || !utf8.ValidString(value) {
-			p.fail("%s must be percent-encoded UTF-8", clip(name))
+			p.fail("%s must be percent-encoded UTF-8", input.Clip(name))
 			continue
 		}
 		p.values[name] = append(p.values[name], value)
@@ -70,18 +70,10 @@ func (p *params) integer(name string, def, low, high int) int {
 	}
 	n, err := strconv.ParseUint(value, 10, 63)
 	if err != nil || strings.HasPrefix(value, "+") || n < uint64(low) || n > uint64(high) { // limits are positive
-		p.fail("%s must be %s", name, wholeNumber(low, high))
+		p.fail("%s must be %s", name, input.WholeNumber(low, high))
 		return def
 	}
 	return int(n)
-}
-
-// wholeNumber says what an integer accepts.
-func wholeNumber(low, high int) string {
-	if high == math.MaxInt {
-		return "a whole number of at least " + strconv.Itoa(low)
-	}
-	return "a whole number from " + strconv.Itoa(low) + " to " + strconv.Itoa(high)
 }
 
 func (p *params) boolean(name string) bool {
@@ -104,7 +96,7 @@ func (p *params) text(name string, maxChars int) string {
 func (p *params) choice(name string, words ...string) string {
 	value, ok := p.single(name)
 	if ok && !slices.Contains(words, value) {
-		p.fail("%s must be %s", name, oneOf(words))
+		p.fail("%s must be %s", name, input.OneOf(words))
 	}
 	return value
 }
@@ -135,28 +127,4 @@ func (p *params) applicationRef() string {
 
 func isNumber(s string) bool {
 	return len(s) >= 1 && len(s) <= maxNumber && strings.Trim(s, "0123456789") == ""
-}
-
-// oneOf lists words as a sentence does: "a, b or c".
-func oneOf[S ~string](words []S) string {
-	var b strings.Builder
-	for i, w := range words {
-		switch {
-		case i > 0 && i == len(words)-1:
-			b.WriteString(" or ")
-		case i > 0:
-			b.WriteString(", ")
-		}
-		b.WriteString(string(w))
-	}
-	return b.String()
-}
-
-// clip bounds what a message repeats of a caller's words.
-func clip(s string) string {
-	const most = 64
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
 }

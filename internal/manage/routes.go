@@ -43,6 +43,7 @@ func (a *API) table() map[string]map[string]operation {
 		app + "/sessions":             {"GET": key((*call).listSessions), "DELETE": key((*call).revokeSessions)},
 		app + "/sessions/{sessionId}": {"GET": key((*call).getSession), "DELETE": key((*call).disconnectSession)},
 		app + "/session-tokens":       {"POST": key((*call).issueToken)},
+		app + "/leases:batch":         {"POST": key((*call).batchLeases)},
 		app: {"GET": key((*call).getApplication), "PATCH": key((*call).patchApplication),
 			"DELETE": key((*call).archiveApplication)},
 		api.RoutePrefix + "/applications":   {"GET": key((*call).listApplications), "POST": key((*call).createApplication)},

@@ -105,6 +105,9 @@ func (c *call) find(app tenant.Application, id api.SessionID, at api.Millis) (fo
 		if row, live := c.registry.Get(app.ID, id); live {
 			return found{row: &row, record: &rec}, nil
 		}
+		if rec.Lease != nil { // nobody holds it since its node stopped; it may be taken up again
+			return found{record: &rec}, nil
+		}
 	case err != nil:
 		c.warn("a session could not be read", err)
 		return found{}, api.Errorf(api.CodeUnavailable, "the session is not live, and the database that knows the others does not answer")
@@ -155,20 +158,22 @@ func (c *call) disconnectSession() error {
 		return err
 	}
 	result := api.DisconnectResult{Success: true}
-	row, live := c.registry.Get(id, session)
-	if !live {
-		f, err := c.find(app, session, now())
-		if err != nil {
-			return err
-		}
-		if live = f.row != nil; live {
-			row = *f.row
-		}
+	f := found{}
+	if row, live := c.registry.Get(id, session); live {
+		f.row = &row
+	} else if f, err = c.find(app, session, now()); err != nil {
+		return err
 	}
-	if live {
+	if f.row != nil || f.record.EndedAt == 0 {
 		ctx, cancel := c.acting()
 		defer cancel()
-		ended, err := c.owner.Disconnect(ctx, id, row.ServerID, tenant.Actor(c.key.PublicID), reason)
+		var ended bool
+		by := tenant.Actor(c.key.PublicID)
+		if f.row != nil {
+			ended, err = c.owner.Disconnect(ctx, id, f.row.ServerID, by, reason)
+		} else {
+			ended, err = c.leases.EndUnheld(ctx, id, session, by, reason)
+		}
 		if err != nil {
 			return err
 		}

@@ -60,6 +60,12 @@ func (a *API) Streams() int {
 	return len(a.streams.open)
 }
 
+func (ss *streams) isDraining() bool {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return ss.draining
+}
+
 func (ss *streams) all(into []*stream) []*stream {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()

@@ -35,10 +35,10 @@ func (c *call) tokenBody() (api.TokenInput, error) {
 	if err != nil {
 		return in, err
 	}
-	keep(&in.Login, o.text("login"))
-	keep(&in.License, o.text("license"))
-	keep(&in.ClientID, o.text("clientId"))
-	keep(&in.Name, o.text("name"))
-	keep(&in.ExpiresIn, o.integer("expiresIn", tenant.MinTokenSeconds, tenant.MaxTokenSeconds))
-	return in, firstError(o.done(), tenant.CheckToken(in))
+	keep(&in.Login, o.String("login"))
+	keep(&in.License, o.String("license"))
+	keep(&in.ClientID, o.String("clientId"))
+	keep(&in.Name, o.String("name"))
+	keep(&in.ExpiresIn, o.Integer("expiresIn", tenant.MinTokenSeconds, tenant.MaxTokenSeconds))
+	return in, firstError(o.Done(), tenant.CheckToken(in))
 }

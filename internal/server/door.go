@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/rollcallhq/rollcall/internal/gateway"
 	"github.com/rollcallhq/rollcall/internal/limit"
 )
 
@@ -224,7 +225,7 @@ type connKey struct{}
 
 // connContext is for http.Server.ConnContext.
 func (*door) connContext(ctx context.Context, conn net.Conn) context.Context {
-	return context.WithValue(ctx, connKey{}, conn)
+	return gateway.ConnContext(context.WithValue(ctx, connKey{}, conn), conn)
 }
 
 // watch tells the door when a handler is at work.

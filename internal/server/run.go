@@ -30,6 +30,7 @@ const (
 const (
 	beatInterval   = time.Second // page 4: the node row's last sign of life dates the ends of a crash
 	retainInterval = time.Minute
+	sweepInterval  = 2 * time.Second // leases of an earlier life that nobody took up again
 )
 
 // listen opens the listeners and loads the certificate.
@@ -75,7 +76,7 @@ func (s *Server) Run(ctx context.Context) error {
 	// The engine outlives sessions and API: what ends last has something to write to.
 	stopEngine := crowd.start("engine",
 		part{"recorder", s.recorder.Run}, part{"tenants", s.tenants.Run}, part{"gateway", s.gateway.Run},
-		part{"beat", s.beat}, part{"retention", s.retain}, part{"trim", s.trim})
+		part{"beat", s.beat}, part{"retention", s.retain}, part{"trim", s.trim}, part{"sweep", s.sweepLeases})
 	stopAPI := crowd.start("api", part{"manage", s.manage.Run})
 	stopHTTP := crowd.start("http", part{"listener", func(context.Context) error { return serve(main, s.listener) }})
 	stopOps := func() {}
@@ -186,6 +187,24 @@ func (s *Server) retain(ctx context.Context) error {
 		})
 		if err != nil && ctx.Err() == nil {
 			s.log.Warn("ended sessions past their retention could not be deleted", "err", err)
+		}
+	})
+}
+
+// sweepLeases closes the records of leases that ran out while nobody held them.
+func (s *Server) sweepLeases(ctx context.Context) error {
+	failing := false
+	return every(ctx, sweepInterval, func() {
+		n, err := s.db.Nodes().Sweep(ctx, s.cfg.Node, s.incarnation, 0)
+		switch {
+		case err != nil && ctx.Err() == nil && !failing:
+			failing = true
+			s.log.Warn("leases that ran out cannot be closed; it is tried again", "err", err)
+		case err == nil:
+			failing = false
+		}
+		if n > 0 {
+			s.log.Info("closed the records of leases that nobody took up again", "records", n)
 		}
 	})
 }

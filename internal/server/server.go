@@ -211,7 +211,7 @@ func (s *Server) assemble() {
 	})
 	s.tenants.OnApplication(s.gateway.Apply)
 	s.manage = manage.New(manage.Config{
-		Registry: s.rows, Tenants: s.tenants, Records: s.recorder, Owner: owner{s.gateway, s.tenants},
+		Registry: s.rows, Tenants: s.tenants, Records: s.recorder, Owner: owner{s.gateway, s.tenants}, Leases: s.gateway,
 		AdminToken: s.adminToken, Log: s.log, Metrics: s.metrics, Limits: s.cfg.Manage, Room: s.room,
 	})
 }
@@ -220,7 +220,7 @@ func (s *Server) assemble() {
 func (s *Server) kept() int { return s.gateway.Sockets() + s.manage.Streams() }
 
 // room tells whether one more of them leaves enough for plain requests.
-func (s *Server) room() bool { return s.kept() < places(s.budget.kept) }
+func (s *Server) room() bool { return s.kept()+s.gateway.EventStreams() < places(s.budget.kept) }
 
 // owner is manage.Owner on a node that has no cluster: every session is its own.
 type owner struct {
@@ -300,7 +300,7 @@ func (s *Server) release() {
 // handler is the main listener's: the session protocol, and the management API for everything else.
 func (s *Server) handler() http.Handler {
 	return resolveClient(s.cfg.TrustedProxies, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == api.ConnectPath {
+		if gateway.Serves(r.URL.Path) {
 			s.gateway.ServeHTTP(w, r)
 			return
 		}
