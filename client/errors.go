@@ -18,6 +18,8 @@ type StatusError struct {
 	Status    int    // of the HTTP response
 	RequestID string // names the request in the server's log; "" when the answer had none
 	Err       *api.Error
+
+	ended *LeaseEndedError // what a 410 says of a session; nil otherwise
 }
 
 // Error says what the server answered.
@@ -74,7 +76,7 @@ func refusal(resp *http.Response) *StatusError {
 			body.Code = api.CodeNotFound
 		}
 	}
-	return &StatusError{Status: resp.StatusCode, RequestID: resp.Header.Get("X-Request-Id"), Err: &api.Error{
+	return &StatusError{Status: resp.StatusCode, ended: readEnded(raw), RequestID: resp.Header.Get("X-Request-Id"), Err: &api.Error{
 		Code: body.Code, Message: body.Message, RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now()),
 	}}
 }

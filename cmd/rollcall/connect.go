@@ -23,6 +23,7 @@ type connectCmd struct {
 	Activity       time.Duration   `default:"0s" help:"Report activity this often; 0 is never."`
 	For            time.Duration   `default:"0s" help:"Say goodbye after this long; 0 is at the first signal."`
 	Retry          bool            `help:"Keep trying when the first attempt fails."`
+	Lease          time.Duration   `default:"0s" help:"Hold it by heartbeats, without a connection: a lease of this length; 0 is a connection."`
 }
 
 // Validate refuses client metadata that could not even be sent.
@@ -46,6 +47,9 @@ func (c connectCmd) Run(ctx context.Context, io *stdio) error {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, c.For)
 		defer cancel()
+	}
+	if c.Lease > 0 {
+		return c.hold(ctx, io, cfg)
 	}
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
@@ -77,6 +81,18 @@ func (c connectCmd) Run(ctx context.Context, io *stdio) error {
 	giveUp(nil)
 	reporter.Wait()
 	return err
+}
+
+// hold holds a lease.
+func (c connectCmd) hold(ctx context.Context, io *stdio, cfg client.SessionConfig) error {
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	cfg.OnEvent = func(e client.Event) {
+		if err := printLine(io.out, eventLine(e)); err != nil {
+			giveUp(err)
+		}
+	}
+	return client.HoldLease(ctx, cfg, c.Lease)
 }
 
 // report says that something happened, for as long as the session lives.
