@@ -1,5 +1,3 @@
-//go:build unix
-
 package main
 
 import (
@@ -8,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -80,29 +77,6 @@ func TestMissingRivalIsSaid(t *testing.T) {
 		if missing := c.says != ""; (err == nil) != missing || !strings.Contains(stderr.String(), c.says) || (len(r.Missing) == 1) != missing {
 			t.Errorf("%v: %v, stderr %q, result %+v", c.err, err, stderr.String(), r)
 		}
-	}
-}
-
-func TestPostgresBinaries(t *testing.T) {
-	t.Setenv("PATH", "")
-	root := t.TempDir()
-	pattern := filepath.Join(root, "*", "bin")
-	if got := postgresBinaries(pattern); got != "" {
-		t.Errorf("found %q in an empty directory", got)
-	}
-	for version, files := range map[string][]string{"9": {"initdb", "postgres"}, "15": {"initdb", "postgres"}, "17": {"initdb"}} {
-		dir := filepath.Join(root, version, "bin")
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range files {
-			if err := os.WriteFile(filepath.Join(dir, f), nil, 0o755); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	if got, want := postgresBinaries(pattern), filepath.Join(root, "15", "bin"); got != want {
-		t.Errorf("found %q, want %q: the newest with both", got, want)
 	}
 }
 

@@ -51,7 +51,7 @@ type serveCmd struct {
 type serveFlags struct {
 	Listen         string        `default:"127.0.0.1:8080" placeholder:"ADDR" help:"API and session protocol; port 0 picks a free one (${default})."`
 	OpsListen      string        `default:"127.0.0.1:9090" placeholder:"ADDR" help:"/healthz /readyz /metrics /debug/pprof; \"\" turns it off (${default})."`
-	Database       string        `placeholder:"URL" help:"sqlite:FILE; default: rollcall.db in the data directory."`
+	Database       string        `placeholder:"URL" help:"sqlite:FILE, or postgres://user:password@host:5432/name for a server that several nodes share; default: rollcall.db in the data directory."`
 	Node           string        `placeholder:"NAME" help:"Name of this node, such as srv-01; default: the host name."`
 	Bootstrap      string        `placeholder:"FILE" help:"YAML file with organizations, applications and keys to create or update at start."`
 	AdminToken     string        `placeholder:"TOKEN" help:"Admin token; default: the one in the data directory, made when missing."`

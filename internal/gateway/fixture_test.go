@@ -123,12 +123,15 @@ func newFixtureOn(t testing.TB, limits Limits, l net.Listener, unparked bool, be
 	f := &fixture{TB: t, registry: registry.New(registry.Config{}), metrics: prometheus.NewRegistry(), log: &syncBuffer{}}
 	log := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	if f.node = 1; before != nil {
-		f.db, f.node = before.db, before.node+1
+	if before != nil {
+		f.db = before.db
 	} else if f.db, err = store.Open(t.Context(), "sqlite::memory:"); err != nil {
 		t.Fatal(err)
 	}
 	db := f.db
+	if f.node, err = db.Nodes().Claim(t.Context(), "srv-01"); err != nil {
+		t.Fatal(err)
+	}
 	if f.tenants, err = tenant.New(t.Context(), tenant.Config{Store: db.Config(), Log: log, Issuers: silentIssuer{}}); err != nil {
 		t.Fatal(err)
 	}

@@ -145,6 +145,10 @@ func newKit(t testing.TB, limits manage.Limits) *kit {
 	if k.db, err = store.Open(t.Context(), "sqlite::memory:"); err != nil {
 		t.Fatal(err)
 	}
+	incarnation, err := k.db.Nodes().Claim(t.Context(), "srv-01")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if k.tenants, err = tenant.New(t.Context(), tenant.Config{Store: k.db.Config()}); err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +160,7 @@ func newKit(t testing.TB, limits manage.Limits) *kit {
 	}
 	log := slog.New(slog.NewTextHandler(k.log, nil))
 	k.records = &flaky{Records: k.db.Records()}
-	k.recorder = store.NewRecorder(store.RecorderConfig{Records: k.records, MaxWait: 50 * time.Millisecond})
+	k.recorder = store.NewRecorder(store.RecorderConfig{Records: k.records, MaxWait: 50 * time.Millisecond, Incarnation: incarnation})
 	k.registry = registry.New(registry.Config{})
 	k.owner = &owner{kit: k}
 	k.leases = &reports{ends: make(chan []api.LeaseEnded, 10)}

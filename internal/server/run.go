@@ -14,6 +14,7 @@ import (
 	"github.com/rollcallhq/rollcall/api"
 	"github.com/rollcallhq/rollcall/internal/limit"
 	"github.com/rollcallhq/rollcall/internal/manage"
+	"github.com/rollcallhq/rollcall/internal/store"
 )
 
 // Deadlines of plain HTTP requests; connections that became WebSockets have their own. They bound what a slow or silent client can
@@ -28,7 +29,9 @@ const (
 )
 
 const (
-	beatInterval   = time.Second // page 4: the node row's last sign of life dates the ends of a crash
+	beatInterval   = time.Second      // page 4: the node row's last sign of life dates the ends of a crash
+	nodeLapse      = 10 * time.Second // page 4: a node's lease in SQL
+	beatTimeout    = 2 * time.Second  // of one; the next one tries another connection
 	retainInterval = time.Minute
 	sweepInterval  = 2 * time.Second // leases of an earlier life that nobody took up again
 )
@@ -160,12 +163,20 @@ func serve(srv *http.Server, l net.Listener) error {
 }
 
 // beat records the node's sign of life.
+//
+// When another process has taken the node's name, this one ends: two of one name would close each other's records for ever.
 func (s *Server) beat(ctx context.Context) error {
-	return every(ctx, beatInterval, func() {
-		err := s.db.Nodes().Beat(ctx, s.cfg.Node, s.incarnation)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var taken error
+	_ = every(ctx, beatInterval, func() { // it ends with ctx, which is no error
+		err := s.beatOnce(ctx)
 		switch was := s.beatErr.Load(); {
 		case err == nil || ctx.Err() != nil:
 			s.beatErr.Store(nil)
+		case errors.Is(err, store.ErrNameTaken):
+			taken = fmt.Errorf("%w; give each node its own name with --node", err)
+			cancel()
 		default:
 			s.beatErr.Store(&err)
 			if was == nil {
@@ -173,6 +184,28 @@ func (s *Server) beat(ctx context.Context) error {
 			}
 		}
 	})
+	return taken
+}
+
+// beatOnce records one sign of life. A node that was taken for dead while it could not (it was stopped, or cut off) comes back: under
+// a new incarnation, to which all of its sessions' records are handed over once more.
+func (s *Server) beatOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
+	defer cancel()
+	nodes := s.db.Nodes()
+	err := nodes.Beat(ctx, s.cfg.Node, s.incarnation.Load())
+	if !errors.Is(err, store.ErrLeaseLost) || errors.Is(err, store.ErrNameTaken) {
+		return err
+	}
+	incarnation, cerr := nodes.Claim(ctx, s.cfg.Node)
+	if cerr != nil {
+		return cerr
+	}
+	s.incarnation.Store(incarnation)
+	s.recorder.Renew(incarnation)
+	s.log.Warn("the node was taken for dead and comes back under a new incarnation", "incarnation", incarnation,
+		"sessions", s.gateway.Restate(), "reason", err)
+	return nil
 }
 
 // retain deletes the ended sessions that are older than their organization's plan keeps them.
@@ -195,7 +228,7 @@ func (s *Server) retain(ctx context.Context) error {
 func (s *Server) sweepLeases(ctx context.Context) error {
 	failing := false
 	return every(ctx, sweepInterval, func() {
-		n, err := s.db.Nodes().Sweep(ctx, s.cfg.Node, s.incarnation, 0)
+		n, err := s.db.Nodes().Sweep(ctx, s.cfg.Node, s.incarnation.Load(), s.lapse())
 		switch {
 		case err != nil && ctx.Err() == nil && !failing:
 			failing = true

@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -70,7 +71,7 @@ type Server struct {
 
 	unlock      func()
 	db          store.DB
-	incarnation int64
+	incarnation atomic.Int64
 	rows        *registry.Registry
 	recorder    *store.Recorder
 	tenants     *tenant.Directory
@@ -187,11 +188,13 @@ func (s *Server) bootstrap(ctx context.Context) error {
 }
 
 // claim starts a new incarnation of the node and closes what its earlier lives, and nodes that are gone, left open (G6).
-func (s *Server) claim(ctx context.Context) (err error) {
-	if s.incarnation, err = s.db.Nodes().Claim(ctx, s.cfg.Node); err != nil {
+func (s *Server) claim(ctx context.Context) error {
+	incarnation, err := s.db.Nodes().Claim(ctx, s.cfg.Node)
+	if err != nil {
 		return err
 	}
-	n, err := s.db.Nodes().Sweep(ctx, s.cfg.Node, s.incarnation, 0)
+	s.incarnation.Store(incarnation)
+	n, err := s.db.Nodes().Sweep(ctx, s.cfg.Node, incarnation, s.lapse())
 	if err != nil {
 		return err
 	}
@@ -201,12 +204,21 @@ func (s *Server) claim(ctx context.Context) (err error) {
 	return nil
 }
 
+// lapse is how long another node may be silent before its records are closed. A SQLite database has no other that lives.
+func (s *Server) lapse() time.Duration {
+	if strings.HasPrefix(s.databaseURL(), "sqlite:") {
+		return 0
+	}
+	return nodeLapse
+}
+
 // assemble builds the parts; nothing runs yet.
 func (s *Server) assemble() {
 	s.rows = registry.New(registry.Config{})
-	s.recorder = store.NewRecorder(store.RecorderConfig{Records: s.db.Records(), Log: s.log, Metrics: s.metrics})
+	s.recorder = store.NewRecorder(store.RecorderConfig{Records: s.db.Records(), Log: s.log, Metrics: s.metrics,
+		Incarnation: s.incarnation.Load()})
 	s.gateway = gateway.New(gateway.Config{
-		Node: s.cfg.Node, Incarnation: s.incarnation, Registry: s.rows, Tenants: s.tenants, Records: s.recorder,
+		Node: s.cfg.Node, Incarnation: s.incarnation.Load(), Registry: s.rows, Tenants: s.tenants, Records: s.recorder,
 		Log: s.log, Metrics: s.metrics, Limits: s.cfg.Gateway, Room: s.room,
 	})
 	s.tenants.OnApplication(s.gateway.Apply)

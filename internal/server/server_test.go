@@ -51,7 +51,7 @@ func TestRefusals(t *testing.T) {
 		{"ops address taken", server.Config{OpsListen: taken.Addr().String()}, []string{"ops-listen:", "--ops-listen"}},
 		{"address without a port", server.Config{Listen: "localhost"}, []string{"listen:"}},
 		{"unknown database", server.Config{Database: "mysql://x"}, []string{"database:", "sqlite:"}},
-		{"PostgreSQL", server.Config{Database: "postgres://x"}, []string{"database:", "sqlite:"}},
+		{"PostgreSQL without a server", server.Config{Database: "postgres://u:hunter2@127.0.0.1:1/x"}, []string{"database:", "127.0.0.1", "connect"}},
 		{"bootstrap file missing", server.Config{Bootstrap: filepath.Join(dir, "none.yaml")}, []string{"bootstrap:", "none.yaml"}},
 		{"bootstrap with an unknown field", server.Config{Bootstrap: write("b.yaml", "organisations: []\n")}, []string{"bootstrap:", "organisations"}},
 		{"short admin token", server.Config{AdminToken: "short"}, []string{"admin-token:", "24"}},

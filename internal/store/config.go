@@ -55,9 +55,9 @@ const (
 		WHERE api_keys.organization = excluded.organization`
 	touchKey = `UPDATE api_keys SET last_used_at = ?, last_used_ip = ? WHERE public_id = ? AND last_used_at < ?`
 
-	denialsSince = `SELECT application, token_id, expires_at FROM denials WHERE version > ? ORDER BY version, application, token_id`
-	upsertDenial = `INSERT INTO denials (application, token_id, expires_at, version) VALUES (?, ?, ?, ?)
-		ON CONFLICT (application, token_id) DO UPDATE SET version = excluded.version,
+	denialsSince   = `SELECT application, token_id, expires_at FROM denials WHERE version > ? ORDER BY version, application, token_id`
+	insertDenial   = `INSERT INTO denials (application, token_id, expires_at, version) `
+	onDenialExists = ` ON CONFLICT (application, token_id) DO UPDATE SET version = excluded.version,
 			expires_at = CASE WHEN excluded.expires_at > denials.expires_at THEN excluded.expires_at ELSE denials.expires_at END`
 	purgeDenials = `DELETE FROM denials WHERE expires_at < ?`
 
@@ -69,14 +69,14 @@ const (
 type config struct{ *engine }
 
 func (c config) Version(ctx context.Context) (version int64, err error) {
-	if err = c.read.QueryRowContext(ctx, c.sql(selectVersion)).Scan(&version); err != nil {
+	if err = c.get(ctx, c.read, selectVersion, nil, &version); err != nil {
 		return 0, fmt.Errorf("read the configuration's version: %w", err)
 	}
 	return version, nil
 }
 
 func (c config) Since(ctx context.Context, version int64) (ch Changes, err error) {
-	err = c.view(ctx, func(tx *sql.Tx) error {
+	err = c.view(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if err := tx.QueryRowContext(ctx, c.sql(selectVersion)).Scan(&ch.Version); err != nil {
 			return err
 		}
@@ -100,7 +100,7 @@ func (c config) Since(ctx context.Context, version int64) (ch Changes, err error
 
 func (c config) Edit(ctx context.Context, fn func(Tx) error) error {
 	var fromFn error
-	err := c.update(ctx, func(tx *sql.Tx) error {
+	err := c.update(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		t := &configTx{ctx: ctx, e: c.engine, tx: tx}
 		if err := tx.QueryRowContext(ctx, c.sql(raiseVersion)).Scan(&t.version, &t.now); err != nil {
 			return err
@@ -120,7 +120,7 @@ func (c config) Edit(ctx context.Context, fn func(Tx) error) error {
 }
 
 func (c config) TouchKeys(ctx context.Context, uses []KeyUse) error {
-	err := c.update(ctx, func(tx *sql.Tx) error {
+	err := c.update(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		for _, u := range uses {
 			if _, err := tx.ExecContext(ctx, c.sql(touchKey), int64(u.At), escape(u.IP), escape(u.PublicID), int64(u.At)); err != nil {
 				return err
@@ -138,7 +138,7 @@ func (c config) Secret(ctx context.Context, name string, fresh []byte) (secret [
 	if len(fresh) == 0 {
 		return nil, errors.New("a fresh secret must not be empty")
 	}
-	err = c.update(ctx, func(tx *sql.Tx) error {
+	err = c.update(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, c.sql(insertSecret), escape(name), fresh); err != nil {
 			return err
 		}
@@ -151,7 +151,7 @@ func (c config) Secret(ctx context.Context, name string, fresh []byte) (secret [
 }
 
 func (c config) Purge(ctx context.Context, now api.Millis) error {
-	if _, err := c.write.ExecContext(ctx, c.sql(purgeDenials), int64(now)); err != nil {
+	if _, err := c.exec(ctx, purgeDenials, int64(now)); err != nil {
 		return fmt.Errorf("purge expired denials: %w", err)
 	}
 	return nil

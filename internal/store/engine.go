@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"time"
 
 	"github.com/pressly/goose/v3"
 
@@ -19,7 +20,8 @@ type dialect struct {
 	goose      goose.Dialect
 	migrations fs.FS
 	snapshot   sql.IsolationLevel // of a read-only transaction that sees one state
-	// words replaces {now}, the database's clock in Unix milliseconds, and {ids}, the set of a parameter's JSON array of strings.
+	// words replaces {now}, the database's clock in Unix milliseconds, {ids}, the set of a parameter's JSON array of ids, and {hold},
+	// after which the rows that a SELECT has found stay as they are until the transaction ends.
 	words *strings.Replacer
 	// rebind turns ? into the engine's placeholders; nil = they are ?.
 	rebind func(string) string
@@ -27,6 +29,21 @@ type dialect struct {
 	conflict func(error) (string, bool)
 	// refused tells whether the database refused the values rather than being in trouble itself.
 	refused func(error) bool
+	// timeout bounds a call of a server that may never answer; 0 = the caller's context alone.
+	timeout time.Duration
+	// lockSchema waits until no other process migrates the database; nil = migrations need no lock.
+	lockSchema func(context.Context, *sql.DB) (unlock func() error, err error)
+	// bulk prepares what writes batches.
+	bulk func(context.Context, *engine) (bulk, error)
+}
+
+// bulk writes parts of a batch in the way that is fastest with the engine. Each part is not empty, and goes into the transaction.
+type bulk interface {
+	// records upserts; of two states of a session the order counts.
+	records(context.Context, *sql.Tx, []Record) error
+	denials(context.Context, *sql.Tx, []Denial, int64) error
+	// connections raises the applications' last connection.
+	connections(context.Context, *sql.Tx, map[api.ApplicationID]api.Millis) error
 }
 
 // engine is an open database. It is the one implementation of DB; dialects make it SQLite or PostgreSQL.
@@ -38,7 +55,7 @@ type engine struct {
 	// present tells whether what is written can be found again; nil = it can.
 	present func() error
 
-	upsert, raise, deny *sql.Stmt // the statements of a batch, prepared once
+	bulk bulk
 }
 
 // newEngine migrates the database and prepares it.
@@ -47,17 +64,17 @@ func newEngine(ctx context.Context, d *dialect, write, read *sql.DB) (*engine, e
 		return nil, err
 	}
 	e := &engine{dialect: d, write: write, read: read}
-	for _, p := range []struct {
-		to    **sql.Stmt
-		query string
-	}{{&e.upsert, upsertRecord}, {&e.raise, raiseLastConnection}, {&e.deny, upsertDenial}} {
-		stmt, err := write.PrepareContext(ctx, e.sql(p.query))
-		if err != nil {
-			return nil, fmt.Errorf("prepare %q: %w", p.query, err)
-		}
-		*p.to = stmt
+	var err error
+	e.bulk, err = d.bulk(ctx, e)
+	return e, err
+}
+
+// within bounds one call.
+func (e *engine) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	if e.dialect.timeout == 0 {
+		return ctx, func() {}
 	}
-	return e, nil
+	return context.WithTimeout(ctx, e.dialect.timeout)
 }
 
 // sql returns the statement in the engine's dialect.
@@ -89,16 +106,18 @@ func (e *engine) Close() error {
 
 // update runs fn in a write transaction, which is kept when fn returns nil. fn's error is returned as it is, unless it only says
 // that the end of ctx has ended the transaction: then it is ctx's.
-func (e *engine) update(ctx context.Context, fn func(*sql.Tx) error) error {
+func (e *engine) update(ctx context.Context, fn func(context.Context, *sql.Tx) error) error {
 	if err := e.isPresent(); err != nil {
 		return err
 	}
+	ctx, cancel := e.within(ctx)
+	defer cancel()
 	tx, err := e.write.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
 	defer tx.Rollback() //nolint:errcheck // after Commit it does nothing, before it the first error is the one that counts
-	if err = fn(tx); err == nil {
+	if err = fn(ctx, tx); err == nil {
 		if err = tx.Commit(); err == nil {
 			return nil
 		}
@@ -118,13 +137,44 @@ func (e *engine) isPresent() error {
 }
 
 // view runs fn in a read-only transaction that sees one state of the database.
-func (e *engine) view(ctx context.Context, fn func(*sql.Tx) error) error {
+func (e *engine) view(ctx context.Context, fn func(context.Context, *sql.Tx) error) error {
+	ctx, cancel := e.within(ctx)
+	defer cancel()
 	tx, err := e.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: e.dialect.snapshot})
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
 	defer tx.Rollback() //nolint:errcheck // nothing was written
-	return fn(tx)
+	return fn(ctx, tx)
+}
+
+// exec runs one statement that writes, and returns how many rows it wrote.
+func (e *engine) exec(ctx context.Context, query string, args ...any) (int, error) {
+	if err := e.isPresent(); err != nil {
+		return 0, err
+	}
+	ctx, cancel := e.within(ctx)
+	defer cancel()
+	res, err := e.write.ExecContext(ctx, e.sql(query), args...)
+	if err != nil {
+		return 0, err
+	}
+	n, err := res.RowsAffected()
+	return int(n), err
+}
+
+// get reads one row.
+func (e *engine) get(ctx context.Context, db *sql.DB, query string, args []any, dest ...any) error {
+	ctx, cancel := e.within(ctx)
+	defer cancel()
+	return db.QueryRowContext(ctx, e.sql(query), args...).Scan(dest...)
+}
+
+// list reads every row of a query.
+func list[T any](ctx context.Context, e *engine, scan func(scanner) (T, error), query string, args ...any) ([]T, error) {
+	ctx, cancel := e.within(ctx)
+	defer cancel()
+	return collect(ctx, e, e.read, scan, query, args...)
 }
 
 // querier is what *sql.DB and *sql.Tx have in common.
@@ -156,7 +206,7 @@ type scanner interface{ Scan(dest ...any) error }
 
 // idList is the argument of {ids}.
 func idList(ids []api.SessionID) string {
-	b, _ := json.Marshal(ids) // ids are text: it cannot fail
+	b, _ := json.Marshal(append([]api.SessionID{}, ids...)) // not null when there are none; ids are text: it cannot fail
 	return string(b)
 }
 

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"strings"
 	"testing"
 )
 
@@ -15,6 +16,37 @@ func Exec(t testing.TB, db DB, query string) {
 	if _, err := db.(*engine).write.ExecContext(context.Background(), query); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// QueryRow reads one row.
+func QueryRow(t testing.TB, db DB, query string, dest ...any) {
+	t.Helper()
+	if err := db.(*engine).get(context.Background(), db.(*engine).read, query, nil, dest...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// PostgresPlan returns how PostgreSQL runs a statement with these values when it may not read a table from end to end, as it would
+// with few rows.
+func PostgresPlan(t testing.TB, db DB, query string, args ...any) string {
+	t.Helper()
+	e := db.(*engine)
+	tx, err := e.write.BeginTx(context.Background(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback() //nolint:errcheck // what was explained is not to be done
+	if _, err := tx.ExecContext(context.Background(), "SET LOCAL enable_seqscan = off"); err != nil {
+		t.Fatal(err)
+	}
+	lines, err := collect(context.Background(), e, tx, func(row scanner) (line string, err error) {
+		err = row.Scan(&line)
+		return line, err
+	}, "EXPLAIN (COSTS off) "+query, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(lines, "\n")
 }
 
 // Queries returns the statements that must not read more rows the more sessions there are, by name, with the index of each.

@@ -25,7 +25,9 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, storm(path))
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	closeSharedPostgres()
+	os.Exit(code)
 }
 
 // storm opens, changes and ends sessions until it is killed, and says on stdout what was acknowledged.

@@ -31,8 +31,11 @@ const (
 )
 
 func (r records) Adopt(ctx context.Context, incarnation int64, leases []Record) (adopted []Record, err error) {
-	err = r.update(ctx, func(tx *sql.Tx) error {
+	err = r.update(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		adopted = nil
+		if err := r.holdLease(ctx, tx, incarnation); err != nil {
+			return err
+		}
 		for i := range leases {
 			rec, err := scanRecord(tx.QueryRowContext(ctx, r.sql(adoptLease), incarnation, leases[i].Application.String(),
 				leases[i].ID.String(), leases[i].Lease.OwnerEpoch))
@@ -53,7 +56,7 @@ func (r records) Adopt(ctx context.Context, incarnation int64, leases []Record) 
 }
 
 func (r records) FindLease(ctx context.Context, id api.SessionID) (app api.ApplicationID, err error) {
-	err = r.read.QueryRowContext(ctx, r.sql(findLease), id.String()).Scan(&app)
+	err = r.get(ctx, r.read, findLease, []any{id.String()}, &app)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return app, fmt.Errorf("find a lease: %w", err)
 	}
@@ -69,7 +72,7 @@ type leaseState struct {
 }
 
 // columns returns the values of owner_epoch, lease_seconds, reporter and lease; l may be nil.
-func (l *Lease) columns() (owner int64, seconds int, reporter, state string, err error) {
+func (l *Lease) columns() (owner, seconds int64, reporter, state string, err error) {
 	if l == nil {
 		return 0, 0, "", "", nil
 	}
@@ -78,7 +81,7 @@ func (l *Lease) columns() (owner int64, seconds int, reporter, state string, err
 		s.Tokens[escape(t.TokenID)] = t.ExpiresAt
 	}
 	state, err = toJSON(s)
-	return l.OwnerEpoch, l.Seconds, escape(l.Reporter), state, err
+	return l.OwnerEpoch, int64(l.Seconds), escape(l.Reporter), state, err
 }
 
 // readLease undoes columns.

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 
 	"github.com/pressly/goose/v3"
@@ -13,7 +14,14 @@ const schemaTable = "rollcall_schema"
 
 // migrate brings the schema to the newest version. Migrations go forward only: to go back is to restore a backup. Several
 // processes may start at once; one of them applies each migration.
-func migrate(ctx context.Context, d *dialect, db *sql.DB) error {
+func migrate(ctx context.Context, d *dialect, db *sql.DB) (err error) {
+	if d.lockSchema != nil {
+		unlock, err := d.lockSchema(ctx, db)
+		if err != nil {
+			return fmt.Errorf("lock the schema: %w", err)
+		}
+		defer func() { err = errors.Join(err, unlock()) }()
+	}
 	p, err := goose.NewProvider(d.goose, db, d.migrations, goose.WithTableName(schemaTable),
 		goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 //
 //	go test ./internal/store -run TestReleased -newdump
 //
-// which writes the two files of the newest version, when they are not there yet.
+// which writes the files of the newest version of both engines (PostgreSQL's need one), when they are not there yet.
 var newdump = flag.Bool("newdump", false, "write the dump of the newest schema version, if there is none")
 
 // contents is what a database holds, as its users see it.
@@ -48,23 +48,12 @@ func TestReleased(t *testing.T) {
 	}
 	fresh := filepath.Join(t.TempDir(), "fresh.db")
 	_ = open(t, "sqlite:"+fresh)
-	for _, dump := range dumps {
-		version := strings.TrimSuffix(filepath.Base(dump), ".sql")
+	for _, file := range dumps {
+		version := strings.TrimSuffix(filepath.Base(file), ".sql")
 		t.Run(version, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "r.db")
-			script, err := os.ReadFile(dump)
-			if err != nil {
-				t.Fatal(err)
-			}
-			raw(t, path, func(db *sql.DB) error { _, err := db.Exec(string(script)); return err })
-			var want contents
-			b, err := os.ReadFile(dumpFile(version, "json"))
-			if err == nil {
-				err = json.Unmarshal(b, &want)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			script, want := readDump(t, version)
+			raw(t, path, func(db *sql.DB) error { _, err := db.Exec(script); return err })
 			equal(t, "contents", readAll(t, open(t, "sqlite:"+path), want.ids()), want)
 			equal(t, "schema", schema(t, path), schema(t, fresh))
 		})
@@ -73,6 +62,22 @@ func TestReleased(t *testing.T) {
 
 func dumpFile(version, ext string) string {
 	return filepath.Join("testdata", "released", version+"."+ext)
+}
+
+func readDump(t *testing.T, version string) (script string, want contents) {
+	t.Helper()
+	b, err := os.ReadFile(dumpFile(version, "sql"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	script = string(b)
+	if b, err = os.ReadFile(dumpFile(version, "json")); err == nil {
+		err = json.Unmarshal(b, &want)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return script, want
 }
 
 func (c contents) ids() (ids []api.SessionID) {
@@ -114,7 +119,12 @@ func readAll(t *testing.T, db store.DB, ids []api.SessionID) (c contents) {
 // writeDump fills every table of a new database and writes its dump.
 func writeDump(t *testing.T, version string) {
 	path := filepath.Join(t.TempDir(), "dump.db")
-	db := open(t, "sqlite:"+path)
+	writeDumps(t, version, fill(t, open(t, "sqlite:"+path)), dump(t, path))
+}
+
+// fill puts a row at least into every table, and returns the contents.
+func fill(t *testing.T, db store.DB) contents {
+	t.Helper()
 	limit := 100
 	org := store.Organization{ID: testOrg, Name: "Ac'me 🦊", CreatedAt: 1700000000000, Plan: api.Plan{Name: "Pro",
 		MaxAuthorizedSessions: &limit, LiveSessionsOverview: true, HistoryRetention: api.Duration(720 * time.Hour)}}
@@ -161,14 +171,19 @@ func writeDump(t *testing.T, version string) {
 	if _, err := db.Config().Secret(t.Context(), "token-signing", []byte("0123456789abcdef0123456789abcdef")); err != nil {
 		t.Fatal(err)
 	}
-	b, err := json.Marshal(readAll(t, db, contents{Records: ids}.ids())) // not indented: that would change client info
+	return readAll(t, db, contents{Records: ids}.ids())
+}
+
+func writeDumps(t *testing.T, version string, c contents, script string) {
+	t.Helper()
+	b, err := json.Marshal(c) // not indented: that would change client info
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.MkdirAll(filepath.Dir(dumpFile(version, "sql")), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for ext, content := range map[string]string{"json": string(b) + "\n", "sql": dump(t, path)} {
+	for ext, content := range map[string]string{"json": string(b) + "\n", "sql": script} {
 		if err := os.WriteFile(dumpFile(version, ext), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}

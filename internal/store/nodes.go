@@ -20,21 +20,26 @@ const (
 	beatNode = `UPDATE nodes SET beat_at = CASE WHEN beat_at < {now} THEN {now} ELSE beat_at END
 		WHERE incarnation = ? AND name = ? AND fenced_at = 0
 			AND NOT EXISTS (SELECT 1 FROM nodes AS newer WHERE newer.name = nodes.name AND newer.incarnation > nodes.incarnation)`
+	newerNodes = `SELECT count(*) FROM nodes WHERE name = ? AND incarnation > ? AND fenced_at = 0`
 	// The condition is repeated in the write, so that a node that beats at this moment either is fenced or lives.
 	fenceNodes = `UPDATE nodes SET fenced_at = {now}
 		WHERE fenced_at = 0 AND ((name = ? AND incarnation < ?) OR (name <> ? AND beat_at < {now} - ?))`
+	holdNode   = `SELECT incarnation FROM nodes WHERE incarnation = ? AND fenced_at = 0 {hold}`
 	selectNode = `SELECT name, beat_at, fenced_at FROM nodes WHERE incarnation = ?`
 	// Asked again and again for the next one it walks the distinct incarnations of the open records by index, however many records
 	// each has.
-	nextOpen  = `SELECT min(incarnation) FROM sessions WHERE ended_at = 0 AND incarnation > ?`
+	nextOpen = `SELECT min(incarnation) FROM sessions WHERE ended_at = 0 AND incarnation > ?`
+	// What makes a record fit is asked of the row that is written, too: while this waited for another writer of it, it may have been
+	// closed or adopted.
 	closeOpen = `UPDATE sessions SET ended_at = CASE WHEN created_at > ? THEN created_at ELSE ? END, end_reason = ?
-		WHERE (application, id) IN (SELECT application, id FROM sessions WHERE ended_at = 0 AND incarnation = ? AND lease_seconds = 0
-			LIMIT ?)`
+		WHERE ended_at = 0 AND incarnation = ? AND (application, id) IN
+			(SELECT application, id FROM sessions WHERE ended_at = 0 AND incarnation = ? AND lease_seconds = 0 LIMIT ?)`
 	// The length of a lease says when it is overdue, for all of a dead node have run since that was seen last.
 	closeLeases = `UPDATE sessions SET ended_at = CASE WHEN created_at > ? THEN created_at ELSE ? END + 1000 * lease_seconds,
 		end_reason = ?
-		WHERE (application, id) IN (SELECT application, id FROM sessions WHERE ended_at = 0 AND incarnation = ?
-			AND lease_seconds > 0 AND lease_seconds < ({now} - ? - ?) / 1000 LIMIT ?)`
+		WHERE ended_at = 0 AND incarnation = ? AND (application, id) IN
+			(SELECT application, id FROM sessions WHERE ended_at = 0 AND incarnation = ?
+				AND lease_seconds > 0 AND lease_seconds < ({now} - ? - ?) / 1000 LIMIT ?)`
 	forgetNodes = `DELETE FROM nodes WHERE fenced_at <> 0
 		AND NOT EXISTS (SELECT 1 FROM sessions WHERE ended_at = 0 AND sessions.incarnation = nodes.incarnation)`
 )
@@ -43,7 +48,7 @@ const (
 type nodes struct{ *engine }
 
 func (n nodes) Claim(ctx context.Context, name string) (incarnation int64, err error) {
-	err = n.update(ctx, func(tx *sql.Tx) error {
+	err = n.update(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if err := tx.QueryRowContext(ctx, n.sql(raiseIncarnation)).Scan(&incarnation); err != nil {
 			return err
 		}
@@ -57,28 +62,33 @@ func (n nodes) Claim(ctx context.Context, name string) (incarnation int64, err e
 }
 
 func (n nodes) Beat(ctx context.Context, name string, incarnation int64) error {
-	if err := n.isPresent(); err != nil {
-		return fmt.Errorf("write the node's sign of life: %w", err)
-	}
-	res, err := n.write.ExecContext(ctx, n.sql(beatNode), incarnation, escape(name))
-	if err != nil {
-		return fmt.Errorf("write the node's sign of life: %w", err)
-	}
-	switch rows, err := res.RowsAffected(); {
+	switch rows, err := n.exec(ctx, beatNode, incarnation, escape(name)); {
 	case err != nil:
 		return fmt.Errorf("write the node's sign of life: %w", err)
 	case rows == 0:
-		return fmt.Errorf("node %s, incarnation %d: %w", name, incarnation, ErrLeaseLost)
+		return fmt.Errorf("node %s, incarnation %d: %w", name, incarnation, n.why(ctx, name, incarnation))
 	}
 	return nil
 }
 
+// why tells what an incarnation that may not beat has lost.
+func (n nodes) why(ctx context.Context, name string, incarnation int64) error {
+	newer := 0
+	if err := n.get(ctx, n.write, newerNodes, []any{escape(name), incarnation}, &newer); err != nil {
+		return err
+	}
+	if newer > 0 {
+		return ErrNameTaken
+	}
+	return ErrLeaseLost
+}
+
 func (n nodes) Sweep(ctx context.Context, name string, incarnation int64, lapse time.Duration) (int, error) {
 	total := 0
-	_, err := n.write.ExecContext(ctx, n.sql(fenceNodes), escape(name), incarnation, escape(name), lapse.Milliseconds())
+	_, err := n.exec(ctx, fenceNodes, escape(name), incarnation, escape(name), lapse.Milliseconds())
 	for after := int64(minIncarnation); err == nil; {
 		var next sql.NullInt64
-		if err = n.write.QueryRowContext(ctx, n.sql(nextOpen), after).Scan(&next); err != nil || !next.Valid {
+		if err = n.get(ctx, n.write, nextOpen, []any{after}, &next); err != nil || !next.Valid {
 			break
 		}
 		after = next.Int64
@@ -90,12 +100,21 @@ func (n nodes) Sweep(ctx context.Context, name string, incarnation int64, lapse 
 		total += closed
 	}
 	if err == nil {
-		_, err = n.write.ExecContext(ctx, n.sql(forgetNodes))
+		_, err = n.exec(ctx, forgetNodes)
 	}
 	if err != nil {
 		return total, fmt.Errorf("close the records of dead nodes: %w", err)
 	}
 	return total, nil
+}
+
+// holdLease returns ErrLeaseLost when the incarnation was swept; if not, it is not until the transaction ends.
+func (e *engine) holdLease(ctx context.Context, tx *sql.Tx, incarnation int64) error {
+	err := tx.QueryRowContext(ctx, e.sql(holdNode), incarnation).Scan(&incarnation)
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("incarnation %d: %w", incarnation, ErrLeaseLost)
+	}
+	return err
 }
 
 // minIncarnation is below every incarnation.
@@ -108,7 +127,7 @@ func (n nodes) closeRecords(ctx context.Context, sweeper string, incarnation int
 		lastSeen, dead int64
 		reason         = api.EndNodeLost
 	)
-	err = n.write.QueryRowContext(ctx, n.sql(selectNode), incarnation).Scan((*text)(&owner), &lastSeen, &dead)
+	err = n.get(ctx, n.write, selectNode, []any{incarnation}, (*text)(&owner), &lastSeen, &dead)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		// Written late, after the sweep that closed the rest: nobody can say when that node was seen last.
@@ -119,11 +138,12 @@ func (n nodes) closeRecords(ctx context.Context, sweeper string, incarnation int
 	case owner == sweeper:
 		reason = api.EndServerStopped
 	}
-	total, err = n.closeAll(ctx, closeOpen, lastSeen, lastSeen, string(reason), incarnation, sweepBatch)
+	total, err = n.closeAll(ctx, closeOpen, lastSeen, lastSeen, string(reason), incarnation, incarnation, sweepBatch)
 	if err != nil {
 		return total, err
 	}
-	leases, err := n.closeAll(ctx, closeLeases, lastSeen, lastSeen, string(api.EndLeaseExpired), incarnation, lastSeen,
+	leases, err := n.closeAll(ctx, closeLeases, lastSeen, lastSeen, string(api.EndLeaseExpired), incarnation,
+		incarnation, lastSeen,
 		api.LeaseMargin.Milliseconds(), sweepBatch)
 	return total + leases, err
 }
@@ -131,12 +151,8 @@ func (n nodes) closeRecords(ctx context.Context, sweeper string, incarnation int
 // closeAll repeats a statement that closes at most sweepBatch records until it finds fewer.
 func (n nodes) closeAll(ctx context.Context, query string, args ...any) (total int, err error) {
 	for {
-		res, err := n.write.ExecContext(ctx, n.sql(query), args...)
-		if err != nil {
-			return total, err
-		}
-		rows, err := res.RowsAffected()
-		total += int(rows)
+		rows, err := n.exec(ctx, query, args...)
+		total += rows
 		if err != nil || rows < sweepBatch {
 			return total, err
 		}

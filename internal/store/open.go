@@ -7,22 +7,25 @@ import (
 	"strings"
 )
 
-// example is what messages show.
-const example = "sqlite:rollcall-data/rollcall.db"
+// What messages show.
+const (
+	example         = "sqlite:rollcall-data/rollcall.db"
+	examplePostgres = "postgres://user:password@host:5432/database"
+	kinds           = "write sqlite:PATH or " + examplePostgres
+)
 
 // Open opens and migrates the database that url names: "sqlite:PATH" ("sqlite::memory:" for one that is gone at Close; a missing
-// directory is created). The error says what to do. postgres:// comes with clusters.
+// directory is created), or "postgres://…" with the options of libpq's URLs. The error says what to do, and has no password.
 func Open(ctx context.Context, url string) (DB, error) {
 	scheme, rest, ok := strings.Cut(url, ":")
 	switch {
 	case !ok:
-		return nil, errors.New("the database has no scheme: write sqlite:PATH, such as " + example)
+		return nil, errors.New("the database has no scheme: " + kinds)
 	case scheme == "sqlite":
 		return openSQLite(ctx, rest)
 	case scheme == "postgres" || scheme == "postgresql":
-		// The rest of the URL may hold a password.
-		return nil, errors.New("PostgreSQL comes with clusters and is not in this version: use sqlite:PATH")
+		return openPostgres(ctx, url)
 	default:
-		return nil, fmt.Errorf("%.32q is not a known kind of database: write sqlite:PATH, such as %s", scheme, example)
+		return nil, fmt.Errorf("%.32q is not a known kind of database: %s", scheme, kinds)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +22,8 @@ type RecorderConfig struct {
 	MaxBytes int                   // cap of the queue; 0 = 256 MiB
 	MaxWait  time.Duration         // how long a Commit waits before the store counts as away; 0 = 500 ms
 	MaxBatch int                   // records in one transaction; 0 = 500
+	// Incarnation is the node's, which owns every record that is written, until Renew; 0 = what the records say.
+	Incarnation int64
 }
 
 // Recorder is the write queue in front of Records: group commit, one pending state a session, retries while the database is away.
@@ -29,9 +32,10 @@ type RecorderConfig struct {
 // States of one session are to be handed over in their order, by one goroutine at a time or under the caller's lock. End is
 // final: a state that comes after it changes nothing.
 type Recorder struct {
-	cfg     RecorderConfig
-	queue   *queue
-	metrics metrics
+	cfg         RecorderConfig
+	queue       *queue
+	metrics     metrics
+	incarnation atomic.Int64
 
 	mu      sync.Mutex
 	away    bool          // a Commit or a write took longer than MaxWait, and nothing was written since
@@ -48,8 +52,14 @@ func NewRecorder(cfg RecorderConfig) *Recorder {
 	cfg.MaxBatch = cmp.Or(cfg.MaxBatch, 500)
 	r := &Recorder{cfg: cfg, queue: newQueue(cfg.MaxBytes), leaving: make(chan struct{})}
 	r.metrics = newMetrics(cfg.Metrics, r.Status)
+	r.incarnation.Store(cfg.Incarnation)
 	return r
 }
+
+// Renew makes a new incarnation the owner of every record that is written from now on, those that wait included. Until it is called,
+// the records of a node that was swept (ErrLeaseLost) wait, and the store counts as away. The caller hands over the records of all
+// sessions that are connected once more, for they were closed in SQL.
+func (r *Recorder) Renew(incarnation int64) { r.incarnation.Store(incarnation) }
 
 // Stage makes a new record readable by Get before it is queued, so that a row that is about to enter the registry never lacks its
 // details. Commit or Discard must follow; a session is staged once. ErrQueueFull when the queue is at its cap, ErrClosed after
@@ -111,9 +121,10 @@ func (r *Recorder) Change(ctx context.Context, rec Record) error {
 // Keep queues the record's new state and does not wait: for what need not outlast a crash.
 func (r *Recorder) Keep(rec Record) { _, _ = r.queue.put(rec, nil, time.Now()) }
 
-// Adopt is Records.Adopt. Nothing of a session that another node owned waits here.
+// Adopt is Records.Adopt, for the node's incarnation when the recorder knows it. Nothing of a session that another node owned waits
+// here.
 func (r *Recorder) Adopt(ctx context.Context, incarnation int64, leases []Record) ([]Record, error) {
-	return r.cfg.Records.Adopt(ctx, incarnation, leases)
+	return r.cfg.Records.Adopt(ctx, cmp.Or(r.incarnation.Load(), incarnation), leases)
 }
 
 // FindLease is Records.FindLease; a lease that waits here to be written is not found.

@@ -14,10 +14,10 @@ const (
 		token_expires_at, name, hostname, user_agent, client_info, last_active_at, ended_at, end_reason, ended_by, end_text,
 		owner_epoch, lease_seconds, reporter, lease`
 	// The WHERE is what makes an end final: an ended row is left as it is, whatever comes later and in whatever order; and what
-	// makes an adoption final: an owner from before it changes nothing any more.
-	upsertRecord = `INSERT INTO sessions (` + recordColumns + `)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (application, id) DO UPDATE SET organization = excluded.organization, server_id = excluded.server_id,
+	// makes an adoption final: an owner from before it changes nothing any more. Only what a sweep has closed for an owner that it
+	// took for dead is that owner's again, under its next incarnation.
+	insertRecord   = `INSERT INTO sessions (` + recordColumns + `) `
+	onRecordExists = ` ON CONFLICT (application, id) DO UPDATE SET organization = excluded.organization, server_id = excluded.server_id,
 			incarnation = excluded.incarnation, created_at = excluded.created_at, ip = excluded.ip, client_id = excluded.client_id,
 			login = excluded.login, license = excluded.license, authorized = excluded.authorized,
 			token_expires_at = excluded.token_expires_at, name = excluded.name, hostname = excluded.hostname,
@@ -25,8 +25,9 @@ const (
 			ended_at = excluded.ended_at, end_reason = excluded.end_reason, ended_by = excluded.ended_by, end_text = excluded.end_text,
 			owner_epoch = excluded.owner_epoch, lease_seconds = excluded.lease_seconds, reporter = excluded.reporter,
 			lease = excluded.lease
-		WHERE sessions.ended_at = 0 AND sessions.owner_epoch <= excluded.owner_epoch`
-	raiseLastConnection = `UPDATE applications SET last_connection = ? WHERE id = ? AND last_connection < ?`
+		WHERE (sessions.ended_at = 0 OR sessions.incarnation < excluded.incarnation
+				AND sessions.end_reason IN ('` + string(api.EndNodeLost) + `', '` + string(api.EndServerStopped) + `'))
+			AND sessions.owner_epoch <= excluded.owner_epoch`
 
 	recordsByID = `SELECT ` + recordColumns + ` FROM sessions WHERE application = ? AND id IN {ids}`
 	endedNewest = `SELECT ` + recordColumns + ` FROM sessions WHERE application = ? AND ended_at <> 0 AND ended_at >= ?
@@ -37,7 +38,7 @@ const (
 	// that are about to be deleted (an application's records are all of one organization) and the few ids. ended_at >= ? in the
 	// first count, and NOT IN, would read every ended row.
 	countEnded = `SELECT (SELECT count(*) FROM sessions WHERE application = ? AND ended_at <> 0) -
-		(SELECT count(*) FROM sessions WHERE organization = (SELECT organization FROM sessions WHERE application = ? LIMIT 1)
+		(SELECT count(*) FROM sessions WHERE organization = (SELECT organization FROM sessions WHERE application = ? ORDER BY id LIMIT 1)
 			AND ended_at <> 0 AND ended_at < ? AND application = ?) -
 		(SELECT count(*) FROM sessions WHERE application = ? AND id IN {ids} AND ended_at <> 0 AND ended_at >= ?)`
 	expireRecords = `DELETE FROM sessions WHERE (application, id) IN (SELECT application, id FROM sessions
@@ -51,7 +52,7 @@ func (r records) Write(ctx context.Context, batch []Record, denials []Denial) er
 	if len(batch) == 0 && len(denials) == 0 {
 		return nil
 	}
-	err := r.update(ctx, func(tx *sql.Tx) error { return r.writeBatch(ctx, tx, batch, denials) })
+	err := r.update(ctx, func(ctx context.Context, tx *sql.Tx) error { return r.writeBatch(ctx, tx, batch, denials) })
 	switch {
 	case err == nil:
 		return nil
@@ -62,50 +63,62 @@ func (r records) Write(ctx context.Context, batch []Record, denials []Denial) er
 	}
 }
 
+// writeBatch takes rows in the order nodes, sessions, version, applications, as everything does that locks more than one of these.
 func (r records) writeBatch(ctx context.Context, tx *sql.Tx, batch []Record, denials []Denial) error {
-	// Single statements must not watch ctx: the drivers start a goroutine for each that does. The transaction watches it.
-	free := context.WithoutCancel(ctx)
-	newest := map[api.ApplicationID]api.Millis{}
-	upsert := tx.StmtContext(free, r.upsert)
-	for i := range batch {
-		rec := &batch[i]
-		newest[rec.Application] = max(newest[rec.Application], rec.CreatedAt)
-		var info []byte // an empty one is none
-		if len(rec.ClientInfo) > 0 {
-			info = rec.ClientInfo
-		}
-		owner, seconds, reporter, lease, err := rec.Lease.columns()
-		if err != nil {
+	if len(batch) > 0 {
+		if err := r.hold(ctx, tx, batch); err != nil {
 			return err
 		}
-		if _, err := upsert.ExecContext(free, rec.Application.String(), rec.ID.String(), rec.Organization.String(),
-			escape(rec.ServerID), rec.Incarnation, int64(rec.CreatedAt), escape(rec.IP), escape(rec.ClientID), escape(rec.Login),
-			escape(rec.License), rec.Authorized, int64(rec.TokenExpiresAt), escape(rec.Name), escape(rec.Hostname),
-			escape(rec.UserAgent), info, int64(rec.LastActiveAt), int64(rec.EndedAt), escape(rec.EndReason), escape(rec.EndedBy),
-			escape(rec.EndText), owner, seconds, reporter, lease); err != nil {
+		if err := r.bulk.records(ctx, tx, batch); err != nil {
 			return err
 		}
 	}
-	raise := tx.StmtContext(free, r.raise)
-	for app, at := range newest {
-		if _, err := raise.ExecContext(free, int64(at), app.String(), int64(at)); err != nil {
+	if len(denials) > 0 {
+		var version, now int64
+		if err := tx.QueryRowContext(ctx, r.sql(raiseVersion)).Scan(&version, &now); err != nil {
+			return err
+		}
+		if err := r.bulk.denials(ctx, tx, denials, version); err != nil {
 			return err
 		}
 	}
-	if len(denials) == 0 {
+	if len(batch) == 0 {
 		return nil
 	}
-	var version, now int64
-	if err := tx.QueryRowContext(free, r.sql(raiseVersion)).Scan(&version, &now); err != nil {
-		return err
+	newest := map[api.ApplicationID]api.Millis{}
+	for i := range batch {
+		newest[batch[i].Application] = max(newest[batch[i].Application], batch[i].CreatedAt)
 	}
-	deny := tx.StmtContext(free, r.deny)
-	for _, d := range denials {
-		if _, err := deny.ExecContext(free, d.Application.String(), escape(d.TokenID), int64(d.ExpiresAt), version); err != nil {
-			return err
+	return r.bulk.connections(ctx, tx, newest)
+}
+
+// hold returns ErrLeaseLost when an owner of the records was swept; if not, none of them is until the transaction ends.
+func (r records) hold(ctx context.Context, tx *sql.Tx, batch []Record) error {
+	held := map[int64]bool{}
+	for i := range batch {
+		if incarnation := batch[i].Incarnation; !held[incarnation] {
+			if err := r.holdLease(ctx, tx, incarnation); err != nil {
+				return err
+			}
+			held[incarnation] = true
 		}
 	}
 	return nil
+}
+
+// recordValues returns the values of recordColumns; those of one column are of one type in every row.
+func recordValues(rec *Record) ([]any, error) {
+	var info []byte // an empty one is none
+	if len(rec.ClientInfo) > 0 {
+		info = rec.ClientInfo
+	}
+	owner, seconds, reporter, lease, err := rec.Lease.columns()
+	return []any{
+		rec.Application.String(), rec.ID.String(), rec.Organization.String(), escape(rec.ServerID), rec.Incarnation,
+		int64(rec.CreatedAt), escape(rec.IP), escape(rec.ClientID), escape(rec.Login), escape(rec.License), rec.Authorized,
+		int64(rec.TokenExpiresAt), escape(rec.Name), escape(rec.Hostname), escape(rec.UserAgent), info, int64(rec.LastActiveAt),
+		int64(rec.EndedAt), escape(rec.EndReason), escape(rec.EndedBy), escape(rec.EndText), owner, seconds, reporter, lease,
+	}, err
 }
 
 func (r records) Get(ctx context.Context, app api.ApplicationID, ids []api.SessionID) (map[api.SessionID]Record, error) {
@@ -113,7 +126,7 @@ func (r records) Get(ctx context.Context, app api.ApplicationID, ids []api.Sessi
 	if len(ids) == 0 {
 		return found, nil
 	}
-	all, err := collect(ctx, r.engine, r.read, scanRecord, recordsByID, app.String(), idList(ids))
+	all, err := list(ctx, r.engine, scanRecord, recordsByID, app.String(), idList(ids))
 	if err != nil {
 		return found, fmt.Errorf("read records: %w", err)
 	}
@@ -132,7 +145,7 @@ func (r records) Ended(ctx context.Context, app api.ApplicationID, since api.Mil
 	if limit <= 0 {
 		return nil, nil
 	}
-	all, err := collect(ctx, r.engine, r.read, scanRecord, query, args...)
+	all, err := list(ctx, r.engine, scanRecord, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read ended records: %w", err)
 	}
@@ -142,7 +155,7 @@ func (r records) Ended(ctx context.Context, app api.ApplicationID, since api.Mil
 func (r records) CountEnded(ctx context.Context, app api.ApplicationID, since api.Millis,
 	but ...api.SessionID) (n int, err error) {
 	id := app.String()
-	err = r.read.QueryRowContext(ctx, r.sql(countEnded), id, id, int64(since), id, id, idList(but), int64(since)).Scan(&n)
+	err = r.get(ctx, r.read, countEnded, []any{id, id, int64(since), id, id, idList(but), int64(since)}, &n)
 	if err != nil {
 		return 0, fmt.Errorf("count ended records: %w", err)
 	}
@@ -150,12 +163,11 @@ func (r records) CountEnded(ctx context.Context, app api.ApplicationID, since ap
 }
 
 func (r records) Expire(ctx context.Context, org api.OrganizationID, endedBefore api.Millis, limit int) (int, error) {
-	res, err := r.write.ExecContext(ctx, r.sql(expireRecords), org.String(), int64(endedBefore), limit)
+	n, err := r.exec(ctx, expireRecords, org.String(), int64(endedBefore), limit)
 	if err != nil {
 		return 0, fmt.Errorf("delete old records: %w", err)
 	}
-	n, err := res.RowsAffected()
-	return int(n), err
+	return n, nil
 }
 
 func scanRecord(row scanner) (r Record, err error) {

@@ -15,6 +15,8 @@ import (
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/rollcallhq/rollcall/api"
 )
 
 //go:embed migrations/sqlite/*.sql
@@ -39,9 +41,72 @@ var sqliteDialect = &dialect{
 	words: strings.NewReplacer(
 		"{now}", "CAST(round(unixepoch('now', 'subsec') * 1000) AS INTEGER)",
 		"{ids}", "(SELECT value FROM json_each(?))",
+		"{hold}", "", // nobody else writes meanwhile
 	),
 	conflict: sqliteConflict,
 	refused:  sqliteRefused,
+	bulk:     newSQLiteBulk,
+}
+
+// sqliteBulk are the statements of a batch, one execution a row: prepared once they are faster than statements of many rows.
+type sqliteBulk struct{ upsert, deny, raise *sql.Stmt }
+
+func newSQLiteBulk(ctx context.Context, e *engine) (bulk, error) {
+	b := &sqliteBulk{}
+	const row = insertRecord + `VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)` + onRecordExists
+	for _, p := range []struct {
+		to    **sql.Stmt
+		query string
+	}{
+		{&b.upsert, row}, {&b.deny, insertDenial + `VALUES (?, ?, ?, ?)` + onDenialExists},
+		{&b.raise, `UPDATE applications SET last_connection = ? WHERE id = ? AND last_connection < ?`},
+	} {
+		stmt, err := e.write.PrepareContext(ctx, p.query)
+		if err != nil {
+			return nil, fmt.Errorf("prepare %q: %w", p.query, err)
+		}
+		*p.to = stmt
+	}
+	return b, nil
+}
+
+// Single statements must not watch ctx: the driver starts a goroutine for each that does. The transaction watches it.
+
+func (b *sqliteBulk) records(ctx context.Context, tx *sql.Tx, batch []Record) error {
+	ctx = context.WithoutCancel(ctx)
+	upsert := tx.StmtContext(ctx, b.upsert)
+	for i := range batch {
+		values, err := recordValues(&batch[i])
+		if err != nil {
+			return err
+		}
+		if _, err := upsert.ExecContext(ctx, values...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *sqliteBulk) denials(ctx context.Context, tx *sql.Tx, denials []Denial, version int64) error {
+	ctx = context.WithoutCancel(ctx)
+	deny := tx.StmtContext(ctx, b.deny)
+	for _, d := range denials {
+		if _, err := deny.ExecContext(ctx, d.Application.String(), escape(d.TokenID), int64(d.ExpiresAt), version); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *sqliteBulk) connections(ctx context.Context, tx *sql.Tx, newest map[api.ApplicationID]api.Millis) error {
+	ctx = context.WithoutCancel(ctx)
+	raise := tx.StmtContext(ctx, b.raise)
+	for app, at := range newest {
+		if _, err := raise.ExecContext(ctx, int64(at), app.String(), int64(at)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func must[T any](v T, err error) T {

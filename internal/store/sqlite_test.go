@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,9 +15,9 @@ import (
 	"github.com/rollcallhq/rollcall/internal/store/storetest"
 )
 
-func open(t *testing.T, url string) store.DB {
+func open(t testing.TB, url string) store.DB {
 	t.Helper()
-	db, err := store.Open(t.Context(), url)
+	db, err := store.Open(context.Background(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,6 +27,16 @@ func open(t *testing.T, url string) store.DB {
 		}
 	})
 	return db
+}
+
+// claim makes the owner of records.
+func claim(t testing.TB, db store.DB) (incarnation int64) {
+	t.Helper()
+	incarnation, err := db.Nodes().Claim(context.Background(), "srv-01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return incarnation
 }
 
 func TestSQLiteFile(t *testing.T) {
@@ -125,8 +136,6 @@ func TestOpenRefuses(t *testing.T) {
 		{"no scheme", "/var/lib/rollcall.db", "sqlite:PATH"},
 		{"unknown scheme", "mysql://user:hunter2@host/db", "sqlite:PATH"},
 		{"upper case", "SQLITE:x.db", "sqlite:PATH"},
-		{"postgres", "postgres://user:hunter2@host/db", "comes with clusters"},
-		{"postgresql", "postgresql://user:hunter2@host/db", "use sqlite:PATH"},
 		{"no path", "sqlite:", "no path"},
 		{"options", "sqlite:" + dir + "/x.db?mode=ro", "no options"},
 		{"NUL", "sqlite:" + dir + "/x\x00.db", "cannot have"},

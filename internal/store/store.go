@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/rollcallhq/rollcall/api"
@@ -28,6 +29,8 @@ var (
 	ErrRefused = errors.New("the database refuses the values")
 	// ErrLeaseLost: the incarnation was swept, or a newer one has its name.
 	ErrLeaseLost = errors.New("the node's lease is lost")
+	// ErrNameTaken is the ErrLeaseLost of a node whose name a newer incarnation has: of another process, which lives.
+	ErrNameTaken = fmt.Errorf("%w: another process has the node's name", ErrLeaseLost)
 )
 
 // DB is an open database of either engine. Safe for concurrent use.
@@ -181,10 +184,11 @@ func (r *Record) Position() api.Position {
 
 // Records is the table of session records.
 type Records interface {
-	// Write upserts a batch in one transaction: a row that has ended in SQL, or has a greater Lease.OwnerEpoch there, stays as it is. It
-	// raises the applications'
-	// LastConnection to the newest CreatedAt, stores the denials, and raises the version when there are any. ErrRefused when the
-	// database refuses a record's values.
+	// Write upserts a batch in one transaction: a row that has ended in SQL, or has a greater Lease.OwnerEpoch there, stays as it is;
+	// but what a sweep has closed as node_lost or server_stopped is open again when a greater Incarnation writes it, for its owner
+	// was not dead. It raises the applications' LastConnection to the newest CreatedAt, stores the denials, and raises the version
+	// when there are any. ErrRefused when the database refuses a record's values, ErrLeaseLost when the Incarnation of one was swept:
+	// then nothing was written.
 	Write(ctx context.Context, records []Record, denials []Denial) error
 	// Get returns the records of an application by id; those that are not there are missing.
 	Get(ctx context.Context, app api.ApplicationID, ids []api.SessionID) (map[api.SessionID]Record, error)
@@ -194,7 +198,8 @@ type Records interface {
 	// CountEnded counts an application's records that ended at or after since (0 = all), but those with the ids.
 	CountEnded(ctx context.Context, app api.ApplicationID, since api.Millis, but ...api.SessionID) (int, error)
 	// Adopt makes the incarnation the owner of those of the leases that are still open, with the OwnerEpoch that they have here: a
-	// compare-and-set of each, in one transaction. It returns these as they are then in SQL.
+	// compare-and-set of each, in one transaction. It returns these as they are then in SQL. ErrLeaseLost when the incarnation was
+	// swept.
 	Adopt(ctx context.Context, incarnation int64, leases []Record) ([]Record, error)
 	// FindLease returns the application of the lease of that id, open or ended, that its client holds itself; the zero id when there
 	// is none.
@@ -207,7 +212,7 @@ type Records interface {
 type Nodes interface {
 	// Claim takes the name for a new incarnation, which is greater than all before it in this database.
 	Claim(ctx context.Context, name string) (incarnation int64, err error)
-	// Beat records a sign of life of the incarnation; ErrLeaseLost when it was swept or a newer one has the name.
+	// Beat records a sign of life of the incarnation; ErrLeaseLost when it was swept, ErrNameTaken when a newer one has the name.
 	Beat(ctx context.Context, name string, incarnation int64) error
 	// Sweep closes the open records that no living node owns: of earlier incarnations of name as server_stopped, of other nodes
 	// without a sign of life for lapse as node_lost, at their node's last sign of life (never before the record's CreatedAt). Leases

@@ -64,7 +64,7 @@ func TestTrouble(t *testing.T) {
 func trouble(t *testing.T, begin func(t *testing.T, db store.DB, path string) (end func())) {
 	path := filepath.Join(t.TempDir(), "r.db")
 	db := open(t, "sqlite:"+path)
-	r := store.NewRecorder(store.RecorderConfig{Records: db.Records()})
+	r := store.NewRecorder(store.RecorderConfig{Records: db.Records(), Incarnation: claim(t, db)})
 	defer runRecorder(t, r)()
 	var rows []store.Record
 	connect := func(n int) {
@@ -120,29 +120,63 @@ func TestRefusedValue(t *testing.T) {
 		db := open(t, "sqlite::memory:")
 		store.Exec(t, db, `CREATE TRIGGER refuse BEFORE INSERT ON sessions WHEN new.login = 'poison'
 			BEGIN SELECT RAISE(ABORT, 'no'); END`)
-		r := store.NewRecorder(store.RecorderConfig{Records: db.Records()})
-		var rows []store.Record
-		for i := range 50 {
-			rec := endOf(newRecord(api.Millis(i+1)), 99)
-			if i == 7 {
-				rec.Login = "poison"
-			}
-			rows = append(rows, rec)
-			r.End(rec, denialOf(rec.ID.String()))
-		}
-		defer runRecorder(t, r)()
-		if r.Flush(context.Background()) {
-			t.Error("Flush says durable")
-		}
-		for i := range rows {
-			if _, ok := read(t, r, rows[i]); ok == (i == 7) {
-				t.Errorf("record %d is there: %v", i, ok)
-			}
-		}
-		ch, err := db.Config().Since(t.Context(), 0)
-		equal(t, "denials", len(ch.Denials), 50)
-		if err != nil {
-			t.Error(err)
-		}
+		refusedValue(t, db, "poison")
 	})
+}
+
+// refusedValue has one record of a batch with a login that the database refuses: it alone is lost, and not its denial.
+func refusedValue(t *testing.T, db store.DB, login string) {
+	t.Helper()
+	r := store.NewRecorder(store.RecorderConfig{Records: db.Records(), Incarnation: claim(t, db)})
+	var rows []store.Record
+	for i := range 50 {
+		rec := endOf(newRecord(api.Millis(i+1)), 99)
+		if i == 7 {
+			rec.Login = login
+		}
+		rows = append(rows, rec)
+		r.End(rec, denialOf(rec.ID.String()))
+	}
+	defer runRecorder(t, r)()
+	if r.Flush(context.Background()) {
+		t.Error("Flush says durable")
+	}
+	for i := range rows {
+		if _, ok := read(t, r, rows[i]); ok == (i == 7) {
+			t.Errorf("record %d is there: %v", i, ok)
+		}
+	}
+	ch, err := db.Config().Since(t.Context(), 0)
+	equal(t, "denials", len(ch.Denials), 50)
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestUnknownOwners: records whose node has no row, as a partial restore leaves them, are closed by the next sweep.
+func TestUnknownOwners(t *testing.T) {
+	for name, url := range map[string]func(t *testing.T) string{
+		"sqlite":   func(*testing.T) string { return "sqlite::memory:" },
+		"postgres": func(t *testing.T) string { return postgresURL(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			db := open(t, url(t))
+			connection, lease := newRecord(1000), newRecord(1000)
+			connection.Incarnation, lease.Incarnation, lease.Lease = claim(t, db), 1, &store.Lease{Seconds: 90}
+			if err := db.Records().Write(t.Context(), []store.Record{connection, lease}, nil); err != nil {
+				t.Fatal(err)
+			}
+			store.Exec(t, db, `DELETE FROM nodes`)
+			if n, err := db.Nodes().Sweep(t.Context(), "srv-01", claim(t, db), time.Minute); err != nil || n != 2 {
+				t.Errorf("closed %d, %v", n, err)
+			}
+			found, err := db.Records().Get(t.Context(), testApp, []api.SessionID{connection.ID, lease.ID})
+			if err != nil {
+				t.Fatal(err)
+			}
+			first, second := found[connection.ID], found[lease.ID]
+			equal(t, "connection", []any{first.EndReason, first.EndedAt}, []any{api.EndNodeLost, api.Millis(1000)})
+			equal(t, "lease", []any{second.EndReason, second.EndedAt}, []any{api.EndLeaseExpired, api.Millis(91_000)})
+		})
+	}
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strconv"
@@ -115,9 +116,10 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // write writes items in one transaction and settles them.
 func (r *Recorder) write(ctx context.Context, items []*item) error {
-	records, denials := make([]Record, len(items)), []Denial(nil)
+	records, denials, owner := make([]Record, len(items)), []Denial(nil), r.incarnation.Load()
 	for i, it := range items {
 		records[i] = it.rec
+		records[i].Incarnation = cmp.Or(owner, it.rec.Incarnation)
 		denials = append(denials, it.denials...)
 	}
 	if err := r.attempt(ctx, records, denials); err != nil {

@@ -27,6 +27,7 @@ import (
 const (
 	defaultPoll   = 500 * time.Millisecond // page 4: every node polls the version row
 	readTimeout   = 5 * time.Second        // of one read for polling; past it the database counts as away
+	lookTimeout   = time.Second            // of one look at the version: after a cut the next one takes a connection that works (G4)
 	writeTimeout  = 5 * time.Second        // of one write, the reading back included
 	tellTimeout   = 30 * time.Second       // how long a write waits for OnApplication; an end of sessions is bounded well below
 	saveInterval  = 3 * time.Second        // between two writes of keys' last uses
@@ -169,7 +170,9 @@ func (d *Directory) poll(ctx context.Context) {
 func (d *Directory) pollOnce(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	version, err := d.cfg.Store.Version(ctx)
+	look, done := context.WithTimeout(ctx, lookTimeout)
+	version, err := d.cfg.Store.Version(look)
+	done()
 	d.setAway(err)
 	if err != nil {
 		return

@@ -81,6 +81,7 @@ const bootstrap = `organizations:
 // Config changes what Start starts. The zero value is a server with the product's defaults.
 type Config struct {
 	Data          string // "" = the test's own directory; give one to restart on it
+	Database      string // "" = SQLite in Data
 	MaxAuthorized int    // of Org's plan; 0 = unlimited
 	IdleAfter     time.Duration
 	Gateway       gateway.Limits
@@ -122,7 +123,8 @@ func Start(t testing.TB, cfg Config) *Server {
 		cert, key, client = Certificate(t)
 	}
 	srv, err := server.New(t.Context(), server.Config{
-		Listen: "127.0.0.1:0", OpsListen: "127.0.0.1:0", Data: cfg.Data, Node: "srv-01", Bootstrap: file, TLSCert: cert, TLSKey: key,
+		Listen: "127.0.0.1:0", OpsListen: "127.0.0.1:0", Data: cfg.Data, Database: cfg.Database, Node: "srv-01", Bootstrap: file,
+		TLSCert: cert, TLSKey: key,
 		Drain: 10 * time.Second, Gateway: cfg.Gateway, Manage: cfg.Manage, Log: log,
 	})
 	if err != nil {

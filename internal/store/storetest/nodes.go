@@ -16,7 +16,8 @@ var nodeTests = []test{
 	{"own earlier incarnations are server_stopped", testSweepOwn},
 	{"lapsed others are node_lost", testSweepOthers},
 	{"the living are left alone", testSweepLiving},
-	{"records that came late", testSweepLate},
+	{"the swept write nothing until they come back", testFenced},
+	{"a sweep during writes", testFenceWaits},
 	{"many records", testSweepMany},
 	{"sweeps at the same time", testSweepConcurrent},
 }
@@ -97,8 +98,8 @@ func testBeat(t *testing.T, db store.DB) {
 		name string
 		inc  int64
 		want error
-	}{{"a", second, nil}, {"a", first, store.ErrLeaseLost}, {"a", second + 1, store.ErrLeaseLost},
-		{"b", second, store.ErrLeaseLost}} {
+	}{{"a", second, nil}, {"a", first, store.ErrLeaseLost}, {"a", first, store.ErrNameTaken},
+		{"a", second + 1, store.ErrLeaseLost}, {"b", second, store.ErrLeaseLost}} {
 		if err := db.Nodes().Beat(t.Context(), c.name, c.inc); !errors.Is(err, c.want) {
 			t.Errorf("Beat(%s, %d): got %v, want %v", c.name, c.inc, err, c.want)
 		}
@@ -106,7 +107,7 @@ func testBeat(t *testing.T, db store.DB) {
 	// One that was swept by others must hear of it.
 	later(t, db, 20*time.Millisecond)
 	sweep(t, db, "b", claim(t, db, "b"), 10*time.Millisecond)
-	if err := db.Nodes().Beat(t.Context(), "a", second); !errors.Is(err, store.ErrLeaseLost) {
+	if err := db.Nodes().Beat(t.Context(), "a", second); !errors.Is(err, store.ErrLeaseLost) || errors.Is(err, store.ErrNameTaken) {
 		t.Errorf("beat of a swept incarnation: %v", err)
 	}
 }
@@ -162,11 +163,94 @@ func testSweepLiving(t *testing.T, db store.DB) {
 	same(t, "the newer life's", get(t, db, rec.Application, rec.ID), &rec)
 }
 
-func testSweepLate(t *testing.T, db store.DB) {
-	inc := claim(t, db, "a")
-	rec := openOn(t, db, inc+1000, 1000)
-	same(t, "closed", sweep(t, db, "a", inc, lapse), 1)
-	closed(t, db, rec, api.EndNodeLost, 1000, 1000)
+// testFenced has a node that was stopped for so long that another has swept it, and goes on.
+func testFenced(t *testing.T, db store.DB) {
+	app := seed(t, db)
+	paused := claim(t, db, "paused")
+	own := func(rec store.Record) store.Record { rec.Incarnation = paused; return rec }
+	open, gone, unseen := own(record(app, 1000)), own(record(app, 1001)), own(record(app, 1002))
+	held := own(lease(app, 1003, 3600))
+	fatal(t, db.Records().Write(t.Context(), []store.Record{open, gone, held}, nil))
+	later(t, db, 20*time.Millisecond)
+	other := claim(t, db, "other")
+	same(t, "closed", sweep(t, db, "other", other, 10*time.Millisecond), 2)
+	before, swept := version(t, db), get(t, db, app.ID, open.ID)
+	same(t, "closed as", swept.EndReason, api.EndNodeLost)
+
+	ids := []api.SessionID{open.ID, gone.ID, held.ID, unseen.ID}
+	fatalGet := func() map[api.SessionID]store.Record {
+		t.Helper()
+		found, err := db.Records().Get(t.Context(), app.ID, ids)
+		fatal(t, err)
+		return found
+	}
+	was := fatalGet()
+	alive := record(app, 2000)
+	alive.Incarnation = other
+	for name, batch := range map[string][]store.Record{"open": {open}, "end": {ended(gone, 5000)}, "new": {unseen}, "lease": {held},
+		"with another's": {alive, unseen}} {
+		denials := []store.Denial{{Application: app.ID, TokenID: "jti:x", ExpiresAt: 1 << 50}}
+		if err := db.Records().Write(t.Context(), batch, denials); !errors.Is(err, store.ErrLeaseLost) || errors.Is(err, store.ErrRefused) {
+			t.Errorf("%s: got %v, want ErrLeaseLost", name, err)
+		}
+	}
+	if _, err := db.Records().Adopt(t.Context(), paused, []store.Record{held}); !errors.Is(err, store.ErrLeaseLost) {
+		t.Errorf("adopt: got %v, want ErrLeaseLost", err)
+	}
+	same(t, "after refused writes", fatalGet(), was)
+	same(t, "version", version(t, db), before)
+	if get(t, db, app.ID, alive.ID) != nil {
+		t.Error("part of a refused batch was written")
+	}
+
+	// It starts a new incarnation, and upserts what is connected and what ended meanwhile.
+	paused = claim(t, db, "paused")
+	batch := []store.Record{own(open), ended(own(gone), 5000), own(unseen), own(held)}
+	fatal(t, db.Records().Write(t.Context(), batch, nil))
+	for i := range batch {
+		same(t, "under the new incarnation", get(t, db, app.ID, batch[i].ID), &batch[i])
+	}
+	same(t, "closed of the new incarnation", sweep(t, db, "other", other, lapse), 0)
+	// What it says has ended stays ended, whoever comes.
+	paused = claim(t, db, "paused")
+	fatal(t, db.Records().Write(t.Context(), []store.Record{own(gone)}, nil))
+	same(t, "an end of its own", get(t, db, app.ID, gone.ID), &batch[1])
+}
+
+// testFenceWaits sweeps while records are written: each is either refused, or closed.
+func testFenceWaits(t *testing.T, db store.DB) {
+	app := seed(t, db)
+	dead := claim(t, db, "dead")
+	var written []store.Record
+	var wg sync.WaitGroup
+	started := make(chan struct{})
+	wg.Go(func() {
+		for i := range 2000 {
+			rec := record(app, 1000)
+			rec.Incarnation = dead
+			err := db.Records().Write(t.Context(), []store.Record{rec}, nil)
+			if errors.Is(err, store.ErrLeaseLost) {
+				return
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			written = append(written, rec)
+			if i == 10 {
+				close(started)
+			}
+		}
+		t.Error("it was never refused")
+	})
+	<-started
+	sweep(t, db, "dead", claim(t, db, "dead"), lapse)
+	wg.Wait()
+	for _, rec := range written {
+		if got := get(t, db, app.ID, rec.ID); got == nil || got.EndReason != api.EndServerStopped {
+			t.Fatalf("acknowledged, and left as %+v", got)
+		}
+	}
 }
 
 func testSweepMany(t *testing.T, db store.DB) {

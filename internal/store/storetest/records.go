@@ -36,7 +36,7 @@ var recordTests = []test{
 func testRecordRoundTrip(t *testing.T, db store.DB) {
 	app := seed(t, db)
 	full := record(app, 1700000000123)
-	full.Incarnation, full.Authorized, full.TokenExpiresAt, full.LastActiveAt = 1<<62, true, 1<<50, 1700000000124
+	full.Authorized, full.TokenExpiresAt, full.LastActiveAt = true, 1<<50, 1700000000124
 	full.IP, full.ClientID, full.Login, full.License = hostile, hostile, hostile, hostile
 	full.Name, full.Hostname, full.UserAgent = hostile, strings.Repeat("é", 128), hostile
 	full.ClientInfo = json.RawMessage(`{"name":"x"}`)

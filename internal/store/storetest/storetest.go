@@ -27,7 +27,11 @@ func Run(t *testing.T, open func(t *testing.T) store.DB) {
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.tests {
-				t.Run(c.name, func(t *testing.T) { c.run(t, open(t)) })
+				t.Run(c.name, func(t *testing.T) {
+					db := open(t)
+					same(t, "the first incarnation", claim(t, db, "srv-01"), 1) // the owner of all that record returns
+					c.run(t, db)
+				})
 			}
 		})
 	}
@@ -42,7 +46,7 @@ type test struct {
 const hostile = "O'Hara \"q\" `b` \\ %_* \x00NUL\x00 \x01\x02\x03 \xff\xfe \r\n\t " +
 	"🦊👩\u200d👩\u200d👧 שלום \u202ertl\u202c <img onerror=x> $1 ? :a {now} ; --"
 
-func fatal(t *testing.T, err error) {
+func fatal(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +79,7 @@ func key(org api.OrganizationID, publicID string) store.Key {
 		CreatedAt: 1700000000002}
 }
 
-// record returns an open record.
+// record returns an open record of the first incarnation.
 func record(app store.Application, created api.Millis) store.Record {
 	id := api.NewSessionID()
 	return store.Record{ID: id, ServerID: api.NewServerID("srv-01", id), Organization: app.Organization, Application: app.ID,
