@@ -95,8 +95,10 @@ func openPostgres(ctx context.Context, rawURL string) (DB, error) {
 
 func postgresConfig(rawURL string) (*pgx.ConnConfig, error) {
 	u, err := url.Parse(rawURL)
-	// A password that is not encoded is cut at its first special character, and ends up in another part of the URL.
-	if err != nil || u.Fragment != "" || strings.Contains(u.Path, "@") || strings.Contains(strings.SplitN(u.RawQuery, "=", 2)[0], "@") {
+	// A password that is not encoded is cut at its first special character, and its rest ends up in another part of the URL.
+	user, _, _ := strings.Cut(rawURL, "?")
+	option, _, _ := strings.Cut(strings.TrimPrefix(rawURL, user), "=")
+	if err != nil || u.Fragment != "" || strings.Contains(u.Path+option, "@") || strings.Count(user, "@") > 1 {
 		return nil, errors.New("the PostgreSQL URL cannot be read: write " + examplePostgres +
 			", with special characters of user and password percent-encoded (@ is %40, # is %23, / is %2F, ? is %3F, % is %25)")
 	}

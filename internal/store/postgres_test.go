@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/url"
 	"regexp"
 	"strings"
 	"sync"
@@ -52,8 +53,7 @@ func TestPostgres(t *testing.T) {
 // TestPostgresQueryPlans keeps the cost of a statement from growing with the number of sessions. One application has nearly all of
 // them, as in life; the other must not pay for it.
 func TestPostgresQueryPlans(t *testing.T) {
-	url := postgresURL(t)
-	db := open(t, url)
+	db := open(t, postgresURL(t))
 	inc := claim(t, db)
 	const (
 		large, small = "550e8400-e29b-41d4-a716-446655440000", "550e8400-e29b-41d4-a716-446655440001"
@@ -126,6 +126,7 @@ func TestPostgresRefuses(t *testing.T) {
 		{"may not create tables", "postgres://nobody:hunter2@/elsewhere" + socket, "grant it CREATE"},
 		{"encoding", server.URL("latin"), "ENCODING 'UTF8'"},
 		{"newer", server.URL("newer"), "newer Rollcall (schema 99999"},
+		{"@ in the password", "postgres://u:hun@hunter2@host/x", "percent-encoded"},
 		{"bad port", "postgres://u:hunter2@host:port/x", "percent-encoded"},
 		{"# in the password", "postgres://u:hun#hunter2@host/x", "percent-encoded"},
 		{"/ in the password", "postgres://u:12/hunter2@host/x", "percent-encoded"},
@@ -155,6 +156,23 @@ func TestPostgresRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPostgresOwner: the privileges that docs/operations.md asks for are enough.
+func TestPostgresOwner(t *testing.T) {
+	server := storetest.Postgres(t)
+	for _, statement := range []string{`CREATE ROLE guarded LOGIN PASSWORD 'p@ss/w#rd? %'`,
+		`CREATE DATABASE owned OWNER guarded ENCODING 'UTF8' TEMPLATE template0`} {
+		if err := server.Exec(t.Context(), "postgres", statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u := "postgres://" + url.UserPassword("guarded", "p@ss/w#rd? %").String() + "@/owned?sslmode=disable&host=" + server.Dir()
+	for range 2 {
+		claim(t, open(t, u))
+	}
+	t.Setenv("PGPASSWORD", "p@ss/w#rd? %")
+	claim(t, open(t, "postgresql://guarded@/owned?sslmode=disable&host="+server.Dir()))
 }
 
 // TestPostgresRefusedValue has PostgreSQL itself refuse one record of a batch.
