@@ -4,7 +4,7 @@ package pgserver
 
 import "errors"
 
-// ErrAbsent: there is no PostgreSQL on this machine, or nobody who may run it.
+// ErrAbsent says that there is no PostgreSQL on this machine, or nobody who may run it.
 var ErrAbsent = errors.New("PostgreSQL is not here")
 
 const (

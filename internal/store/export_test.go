@@ -35,7 +35,7 @@ func PostgresPlan(t testing.TB, db DB, query string, args ...any) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tx.Rollback() //nolint:errcheck // what was explained is not to be done
+	defer tx.Rollback()
 	if _, err := tx.ExecContext(context.Background(), "SET LOCAL enable_seqscan = off"); err != nil {
 		t.Fatal(err)
 	}
