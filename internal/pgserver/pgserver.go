@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -158,8 +159,7 @@ func (s *Server) Up(ctx context.Context) error {
 			return conn.Close(ctx)
 		}
 		if time.Now().After(end) {
-			said, _ := os.ReadFile(s.logFile()) // it may have said nothing
-			return fmt.Errorf("PostgreSQL does not answer: %w: %s", err, bytes.TrimSpace(said))
+			return fmt.Errorf("PostgreSQL does not answer: %w: %s", err, strings.TrimSpace(s.Log()))
 		}
 		select {
 		case <-ctx.Done():
@@ -173,6 +173,12 @@ func (s *Server) logFile() string { return filepath.Join(s.dir, "log") }
 
 // Dir is the directory of the server's socket.
 func (s *Server) Dir() string { return s.dir }
+
+// Log returns what the server has said since it was started.
+func (s *Server) Log() string {
+	said, _ := os.ReadFile(s.logFile()) // a server that cannot say it has said nothing
+	return string(said)
+}
 
 // Binaries is the directory of the server's programs.
 func (s *Server) Binaries() string { return s.bin }

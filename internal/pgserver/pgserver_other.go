@@ -21,6 +21,9 @@ func (*Server) Up(context.Context) error { return ErrAbsent }
 // Dir returns "".
 func (*Server) Dir() string { return "" }
 
+// Log returns "".
+func (*Server) Log() string { return "" }
+
 // Binaries returns "".
 func (*Server) Binaries() string { return "" }
 

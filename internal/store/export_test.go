@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"strings"
 	"testing"
 )
@@ -15,6 +16,18 @@ func Exec(t testing.TB, db DB, query string) {
 	t.Helper()
 	if _, err := db.(*engine).write.ExecContext(context.Background(), query); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Blocking runs fn in a transaction after a statement.
+func Blocking(t testing.TB, db DB, statement string, fn func()) {
+	t.Helper()
+	if err := db.(*engine).update(context.Background(), func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, statement)
+		fn()
+		return err
+	}); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -81,7 +81,8 @@ func TestPostgresReleased(t *testing.T) {
 
 // TestPostgresOpenAtOnce has several nodes start on a new database.
 func TestPostgresOpenAtOnce(t *testing.T) {
-	url := postgresURL(t)
+	server := storetest.Postgres(t)
+	url := storetest.Database(t, server)
 	var wg sync.WaitGroup
 	for range 6 {
 		wg.Go(func() {
@@ -96,4 +97,7 @@ func TestPostgresOpenAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	equal(t, "incarnation", claim(t, open(t, url)), 7)
+	if log := server.Log(); strings.Contains(log, "ERROR") {
+		t.Errorf("they were in each other's way:\n%s", log)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -257,6 +258,51 @@ func TestPostgresForgotten(t *testing.T) {
 	close(release)
 	way.cut(false)
 	wg.Wait()
+}
+
+// TestPostgresFenceWaits sweeps a node that is in the middle of a write: the sweep closes what is being written, for it waits.
+func TestPostgresFenceWaits(t *testing.T) {
+	t.Parallel()
+	server, err := sharedPostgres()
+	storetest.Need(t, err)
+	database := storetest.DatabaseName(t, server)
+	db := open(t, server.URL(database))
+	rec := newRecord(1000)
+	rec.Incarnation = claim(t, db)
+	waiting := func(n int) func() bool {
+		return func() bool {
+			found := 0
+			store.QueryRow(t, db, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`, &found)
+			return found >= n
+		}
+	}
+	blocked, free := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() { // writes wait, reads do not
+		store.Blocking(t, db, `LOCK TABLE sessions IN EXCLUSIVE MODE`, func() { close(blocked); <-free })
+	})
+	<-blocked
+	wg.Go(func() {
+		if err := db.Records().Write(t.Context(), []store.Record{rec}, nil); err != nil {
+			t.Error(err)
+		}
+	})
+	until(t, "writing", waiting(1))
+	var swept atomic.Bool
+	inc := claim(t, db)
+	wg.Go(func() {
+		if _, err := db.Nodes().Sweep(t.Context(), "srv-01", inc, time.Minute); err != nil {
+			t.Error(err)
+		}
+		swept.Store(true)
+	})
+	until(t, "sweeping", func() bool { return swept.Load() || waiting(2)() })
+	close(free)
+	wg.Wait()
+	found, err := db.Records().Get(t.Context(), testApp, []api.SessionID{rec.ID})
+	if err != nil || found[rec.ID].EndReason != api.EndServerStopped {
+		t.Errorf("it was left as %+v, %v", found[rec.ID], err)
+	}
 }
 
 // proxy forwards a socket until it is cut: then nothing comes through and nobody hears of it.

@@ -27,6 +27,7 @@ var configTests = []test{
 	{"since is exact", testSince},
 	{"since is one state", testSinceAtomic},
 	{"the clock is SQL's", testNow},
+	{"the clock waits with the edit", testNowWaits},
 	{"last uses keep the later one and raise no version", testTouchKeys},
 	{"secrets are created once", testSecret},
 	{"denials", testDenials},
@@ -345,6 +346,30 @@ func testNow(t *testing.T, db store.DB) {
 			}
 			return nil
 		})
+	}
+}
+
+// testNowWaits: an edit that waited for another has a later time, for what it writes comes after.
+func testNowWaits(t *testing.T, db store.DB) {
+	const held = 100 * time.Millisecond
+	var first, second api.Millis
+	inside := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		<-inside
+		if err := db.Config().Edit(t.Context(), func(tx store.Tx) error { second = tx.Now(); return nil }); err != nil {
+			t.Error(err)
+		}
+	})
+	edit(t, db, func(tx store.Tx) error {
+		first = tx.Now()
+		close(inside)
+		time.Sleep(held)
+		return nil
+	})
+	wg.Wait()
+	if second < first.Add(held-10*time.Millisecond) {
+		t.Errorf("the edit that waited has the time %d, %d ms after the one that it waited for", second, second-first)
 	}
 }
 
