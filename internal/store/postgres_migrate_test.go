@@ -34,6 +34,7 @@ func pgDump(t *testing.T, server *pgserver.Server, url string, args ...string) s
 }
 
 func TestPostgresReleased(t *testing.T) {
+	t.Parallel()
 	server, err := sharedPostgres()
 	storetest.Need(t, err)
 	migrations, err := fs.Glob(os.DirFS("migrations/postgres"), "*.sql")
@@ -81,6 +82,7 @@ func TestPostgresReleased(t *testing.T) {
 
 // TestPostgresOpenAtOnce has several nodes start on a new database.
 func TestPostgresOpenAtOnce(t *testing.T) {
+	t.Parallel()
 	server := storetest.Postgres(t)
 	url := storetest.Database(t, server)
 	var wg sync.WaitGroup

@@ -37,6 +37,7 @@ func postgresURL(t testing.TB) string {
 }
 
 func TestPostgres(t *testing.T) {
+	t.Parallel()
 	server, err := sharedPostgres()
 	storetest.Need(t, err)
 	database, schemas := storetest.DatabaseName(t, server), 0
@@ -53,6 +54,7 @@ func TestPostgres(t *testing.T) {
 // TestPostgresQueryPlans keeps the cost of a statement from growing with the number of sessions. One application has nearly all of
 // them, as in life; the other must not pay for it.
 func TestPostgresQueryPlans(t *testing.T) {
+	t.Parallel()
 	db := open(t, postgresURL(t))
 	inc := claim(t, db)
 	const (
@@ -97,6 +99,7 @@ func TestPostgresQueryPlans(t *testing.T) {
 }
 
 func TestPostgresRefuses(t *testing.T) {
+	t.Parallel()
 	server, err := sharedPostgres()
 	storetest.Need(t, err)
 	for _, statement := range []string{
@@ -177,6 +180,7 @@ func TestPostgresOwner(t *testing.T) {
 
 // TestPostgresRefusedValue has PostgreSQL itself refuse one record of a batch.
 func TestPostgresRefusedValue(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ statement, login string }{
 		"trigger": {`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;
 			CREATE TRIGGER refuse BEFORE INSERT ON sessions FOR EACH ROW WHEN (new.login = 'poison') EXECUTE FUNCTION refuse()`, "poison"},
@@ -207,6 +211,7 @@ func incompressible(n int) string {
 
 // TestPostgresHuge: what a client may send at most, and far more, is kept.
 func TestPostgresHuge(t *testing.T) {
+	t.Parallel()
 	db := open(t, postgresURL(t))
 	rec := newRecord(1)
 	rec.Incarnation = claim(t, db)
