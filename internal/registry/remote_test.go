@@ -433,3 +433,18 @@ func TestWatchersDoNotWaitForAnotherOrganizationsSwap(t *testing.T) {
 		t.Errorf("step %v, %v", d, err)
 	}
 }
+
+// TestActivityHeardBeforeItsPage: a page that was read before a session was active does not take that back.
+func TestActivityHeardBeforeItsPage(t *testing.T) {
+	w := newWorld()
+	set := remoteSet("srv-02", w.row(1))
+	active := RowChange{Kind: RowActive, Row: set.Row}
+	active.Row.LastActiveAt = set.Row.CreatedAt + 77
+	roster := w.NewRoster("srv-02")
+	roster.Follow([]RowChange{active})
+	roster.Add([]RowChange{set})
+	w.Swap(roster)
+	if row, _ := w.Get(testApplication(0), testSession(1)); row.LastActiveAt != active.Row.LastActiveAt {
+		t.Errorf("last active at %d", row.LastActiveAt)
+	}
+}
