@@ -34,6 +34,9 @@ var imports = map[string][]string{
 	"internal/server":          {"api", "internal/gateway", "internal/limit", "internal/manage", "internal/registry", "internal/store", "internal/tenant"},
 	"internal/hostile":         {}, // tests only
 	"internal/testkit":         {"api", "client", "internal/gateway", "internal/manage", "internal/server"},
+	// cluster: what its rosters carry is the registry's rows
+	"internal/cluster":             {"api", "internal/registry"},
+	"internal/cluster/clustertest": {"api", "internal/cluster", "internal/registry"},
 	// registry: for the synthetic rows of bench alone
 	"cmd/rollcall": {"api", "client", "internal/gateway", "internal/manage", "internal/registry", "internal/server"},
 }
