@@ -37,11 +37,28 @@ var (
 // keeps the order.
 type Memory struct {
 	mu    sync.RWMutex
-	nodes map[string]*memoryBus
+	nodes map[*memoryBus]struct{}
 }
 
 // Bus returns the bus for one node.
 func (m *Memory) Bus() Bus { return &memoryBus{hub: m} }
+
+// list returns the buses of a node, or of all when node is "", with work begun at each; nil when from has stopped.
+func (m *Memory) list(from *memoryBus, node string) []*memoryBus {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if _, there := m.nodes[from]; !there {
+		return nil
+	}
+	nodes := make([]*memoryBus, 0, len(m.nodes))
+	for b := range m.nodes {
+		if node == "" || b.node == node {
+			b.work.Add(1)
+			nodes = append(nodes, b)
+		}
+	}
+	return nodes
+}
 
 type memoryBus struct {
 	hub   *Memory
@@ -49,7 +66,7 @@ type memoryBus struct {
 	asked func(ctx context.Context, msg []byte) []byte
 	ctx   context.Context // of requests under way, ended by Stop
 	end   context.CancelFunc
-	work  sync.WaitGroup // calls of asked; grows only while the bus is in the hub
+	work  sync.WaitGroup // calls of heard and asked; grows only while the bus is in the hub
 
 	mu    sync.Mutex // serializes heard
 	heard func(msg []byte)
@@ -62,57 +79,49 @@ func (b *memoryBus) Start(node string, heard func([]byte), asked func(context.Co
 	b.hub.mu.Lock()
 	defer b.hub.mu.Unlock()
 	if b.hub.nodes == nil {
-		b.hub.nodes = map[string]*memoryBus{}
+		b.hub.nodes = map[*memoryBus]struct{}{}
 	}
-	b.hub.nodes[node] = b
+	b.hub.nodes[b] = struct{}{}
 	return nil
 }
 
 // Broadcast is Bus.Broadcast.
 func (b *memoryBus) Broadcast(msg []byte) error {
-	b.hub.mu.RLock()
-	if b.hub.nodes[b.node] != b {
-		b.hub.mu.RUnlock()
-		return ErrStopped
-	}
-	nodes := make([]*memoryBus, 0, len(b.hub.nodes))
-	for _, to := range b.hub.nodes {
-		nodes = append(nodes, to)
-	}
-	b.hub.mu.RUnlock()
+	nodes := b.hub.list(b, "")
 	for _, to := range nodes {
 		to.hear(msg)
+	}
+	if nodes == nil {
+		return ErrStopped
 	}
 	return nil
 }
 
 func (b *memoryBus) hear(msg []byte) {
+	defer b.work.Done()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.heard != nil {
-		b.heard(msg)
-	}
+	b.heard(msg)
 }
 
 // Request is Bus.Request.
 func (b *memoryBus) Request(ctx context.Context, node string, msg []byte) ([]byte, error) {
-	b.hub.mu.RLock()
-	to := b.hub.nodes[node]
-	stopped := b.hub.nodes[b.node] != b
-	if stopped || to == nil {
-		b.hub.mu.RUnlock()
-		if stopped {
-			return nil, ErrStopped
-		}
+	nodes := b.hub.list(b, node)
+	switch {
+	case nodes == nil:
+		return nil, ErrStopped
+	case len(nodes) == 0:
 		return nil, ErrNoNode
 	}
-	answers := make(chan []byte, 1)
-	to.work.Go(func() {
-		if answer := to.asked(to.ctx, msg); answer != nil {
-			answers <- answer
-		}
-	})
-	b.hub.mu.RUnlock()
+	answers := make(chan []byte, len(nodes))
+	for _, to := range nodes {
+		to.work.Go(func() {
+			defer to.work.Done()
+			if answer := to.asked(to.ctx, msg); answer != nil {
+				answers <- answer
+			}
+		})
+	}
 	select {
 	case answer := <-answers:
 		return answer, nil
@@ -129,15 +138,10 @@ func (b *memoryBus) Status() error { return nil }
 // Stop is Bus.Stop.
 func (b *memoryBus) Stop() {
 	b.hub.mu.Lock()
-	if b.hub.nodes[b.node] == b {
-		delete(b.hub.nodes, b.node)
-	}
+	delete(b.hub.nodes, b)
 	b.hub.mu.Unlock()
 	if b.end != nil {
 		b.end()
 	}
-	b.mu.Lock()
-	b.heard = nil
-	b.mu.Unlock()
 	b.work.Wait()
 }

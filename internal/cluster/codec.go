@@ -84,11 +84,7 @@ func appendHeader(b []byte, h header) []byte {
 
 func appendHeartbeat(b []byte, h header, version int64, hello bool) []byte {
 	b = appendHeader(b, h)
-	b = binary.AppendUvarint(b, uint64(version))
-	if hello {
-		return append(b, 1)
-	}
-	return append(b, 0)
+	return appendFlag(binary.AppendUvarint(b, uint64(version)), hello)
 }
 
 func appendPosition(b []byte, p registry.RosterPosition) []byte {
@@ -97,18 +93,29 @@ func appendPosition(b []byte, p registry.RosterPosition) []byte {
 	return appendText(b, p.After.ServerID)
 }
 
-func appendPage(b []byte, p *page) []byte {
-	b = appendHeader(b, p.header)
-	b = binary.AppendUvarint(b, p.to)
-	b = binary.AppendUvarint(b, uint64(p.version))
-	if p.more {
-		b = append(b, 1)
-	} else {
-		b = append(b, 0)
+// appendPage appends a page with as many of the rows as it has room for. The rest, and p.next, come with the next one.
+func appendPage(b []byte, p *page, rows []registry.RowChange) []byte {
+	changes, n := appendChanges(nil, p.node, rows, pageBytes)
+	more, next, to := p.more, p.next, p.to
+	if n < len(rows) {
+		last := &rows[n-1].Row
+		more, to = true, p.sequence
+		next = registry.RosterPosition{Application: last.Application,
+			After: api.Position{CreatedAt: last.CreatedAt, ServerID: last.ServerID}}
 	}
-	b = appendPosition(b, p.next)
-	b, _ = appendChanges(b, p.node, p.rows, math.MaxInt)
-	return b
+	b = appendHeader(b, p.header)
+	b = binary.AppendUvarint(b, to)
+	b = binary.AppendUvarint(b, uint64(p.version))
+	b = appendFlag(b, more)
+	b = appendPosition(b, next)
+	return append(b, changes...)
+}
+
+func appendFlag(b []byte, flag bool) []byte {
+	if flag {
+		return append(b, 1)
+	}
+	return append(b, 0)
 }
 
 // appendChanges appends changes until b is longer than size, one at least, and returns how many.

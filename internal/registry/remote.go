@@ -160,7 +160,7 @@ func (r *Registry) lockFor(org api.OrganizationID, app api.ApplicationID) *appli
 }
 
 // pack makes the entry of another node's row; nil for one that is not well formed.
-func (of owner) pack(c *RowChange) *entry {
+func pack(c *RowChange) *entry {
 	if node, session, ok := c.Row.ServerID.Split(); !ok || node == "" || session != c.Row.Session {
 		return nil
 	}
@@ -168,7 +168,6 @@ func (of owner) pack(c *RowChange) *entry {
 	if err != nil {
 		return nil
 	}
-	e.owner = of
 	return e
 }
 
@@ -183,7 +182,9 @@ func (r *Registry) Follow(node string, changes []RowChange) (lost []Row) {
 	entries := make([]*entry, len(changes)) // packed before anything is locked
 	for i := range changes {
 		if changes[i].Kind == RowSet {
-			entries[i] = of.pack(&changes[i])
+			if entries[i] = pack(&changes[i]); entries[i] != nil {
+				entries[i].owner = of
+			}
 		}
 	}
 	var a *application
@@ -216,13 +217,13 @@ func (r *Registry) Follow(node string, changes []RowChange) (lost []Row) {
 
 // Drop takes out all rows of another node, as one step: see Swap.
 func (r *Registry) Drop(node string) {
-	r.Swap(r.NewRoster(node))
+	r.Swap(NewRoster(node))
 	r.owners.free(node)
 }
 
 // Roster is the rows of another node, as they are being pulled. It belongs to one caller.
 type Roster struct {
-	owner        owner
+	node         string
 	applications map[api.ApplicationID]*rosterRows
 }
 
@@ -235,8 +236,8 @@ type rosterRows struct {
 }
 
 // NewRoster returns an empty roster of another node.
-func (r *Registry) NewRoster(node string) *Roster {
-	return &Roster{owner: r.owners.number(node), applications: map[api.ApplicationID]*rosterRows{}}
+func NewRoster(node string) *Roster {
+	return &Roster{node: node, applications: map[api.ApplicationID]*rosterRows{}}
 }
 
 func (s *Roster) of(row *Row) *rosterRows {
@@ -256,7 +257,7 @@ func (s *Roster) Add(page []RowChange) {
 		if _, told := a.at[c.Row.Session]; told || c.Kind != RowSet {
 			continue
 		}
-		if e := s.owner.pack(c); e != nil {
+		if e := pack(c); e != nil {
 			e.active.Store(max(e.active.Load(), int64(a.active[c.Row.Session])))
 			a.put(c.Row.Session, e)
 		}
@@ -270,7 +271,7 @@ func (s *Roster) Follow(changes []RowChange) {
 		a := s.of(&c.Row)
 		switch c.Kind {
 		case RowSet:
-			if e := s.owner.pack(c); e != nil {
+			if e := pack(c); e != nil {
 				a.put(c.Row.Session, e)
 			}
 		case RowGone:
@@ -310,6 +311,7 @@ func (a *rosterRows) has(session api.SessionID) bool {
 // Streams see it as one step an organization: none is flushed until all of it is in. Calls, lists among them, wait for a hundred
 // rows at most, so a list that is taken meanwhile may have a part of a larger swap. The roster must not be used again.
 func (r *Registry) Swap(roster *Roster) (lost []Row) {
+	of := r.owners.number(roster.node)
 	r.mu.RLock()
 	organizations := make([]*organization, 0, len(r.organizations))
 	for _, o := range r.organizations {
@@ -327,9 +329,9 @@ func (r *Registry) Swap(roster *Roster) (lost []Row) {
 		}
 	}
 	for _, o := range organizations {
-		for _, a := range o.owning(roster.owner) {
+		for _, a := range o.owning(of) {
 			begin(o)
-			a.leave(roster.owner, roster.applications[a.id])
+			a.leave(of, roster.applications[a.id])
 		}
 	}
 	for app, rows := range roster.applications {
@@ -343,6 +345,7 @@ func (r *Registry) Swap(roster *Roster) (lost []Row) {
 				if e == nil {
 					continue
 				}
+				e.owner = of
 				if gone := a.setLocked(e); gone != nil {
 					lost = append(lost, a.value(gone))
 				}

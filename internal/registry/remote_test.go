@@ -118,7 +118,7 @@ func (p *peers) pull(i int) {
 	switch at := p.pulls[i]; {
 	case at == nil:
 		p.owners[i].TakeChanges(1000) // what is told before the first page is read is in the pages
-		p.pulls[i] = &pull{roster: p.node.NewRoster(p.nodes[i])}
+		p.pulls[i] = &pull{roster: NewRoster(p.nodes[i])}
 	case !at.over:
 		at.roster.Add(at.page)
 		page, next, more := p.owners[i].OwnRows(at.at, 1+p.draw(3))
@@ -167,7 +167,7 @@ func TestFollowedRowsAreTheOwners(t *testing.T) {
 				p.clients = append(p.clients, &client{query: q, watch: watch, view: view})
 			case 7:
 				p.node.Drop(p.nodes[i])
-				p.pulls[i] = &pull{roster: p.node.NewRoster(p.nodes[i])}
+				p.pulls[i] = &pull{roster: NewRoster(p.nodes[i])}
 				p.owners[i].TakeChanges(1000)
 			}
 			for _, c := range p.clients {
@@ -287,7 +287,7 @@ func TestG4RowsFromBeforeAreNotSeenAgain(t *testing.T) {
 	if w.Stats().Sessions != 0 {
 		t.Error("a row from before the revocation is shown")
 	}
-	roster := w.NewRoster("srv-02")
+	roster := NewRoster("srv-02")
 	roster.Add([]RowChange{before, after})
 	w.Swap(roster)
 	if rows := w.Sessions(testApplication(0), nil, 10, RangeAll, 0); len(rows) != 1 || rows[0].Session != after.Row.Session {
@@ -423,7 +423,7 @@ func TestWatchersDoNotWaitForAnotherOrganizationsSwap(t *testing.T) {
 	w := newWorld()
 	row := w.row(1)
 	row.Organization, row.Application = testOrganization(1), testApplication(2)
-	roster := w.NewRoster("srv-02")
+	roster := NewRoster("srv-02")
 	roster.Add([]RowChange{remoteSet("srv-02", row)})
 	w.Swap(roster)
 	_, watch := w.Watch(w.query(1, 50))
@@ -440,7 +440,7 @@ func TestActivityHeardBeforeItsPage(t *testing.T) {
 	set := remoteSet("srv-02", w.row(1))
 	active := RowChange{Kind: RowActive, Row: set.Row}
 	active.Row.LastActiveAt = set.Row.CreatedAt + 77
-	roster := w.NewRoster("srv-02")
+	roster := NewRoster("srv-02")
 	roster.Follow([]RowChange{active})
 	roster.Add([]RowChange{set})
 	w.Swap(roster)
