@@ -107,6 +107,19 @@ func (e *env) converge(what string) {
 	Within(e, 10*e.timing.Dead, what, func() string { return Differ(e.members...) })
 }
 
+// rows waits until the members have so many rows.
+func (e *env) rows(what string, want ...int) {
+	e.Helper()
+	Within(e, 4*e.timing.Dead, what, func() string {
+		for i, n := range want {
+			if got := e.members[i].Registry.Stats().Sessions; got != n {
+				return fmt.Sprintf("%s has %d rows, want %d", e.members[i].Name, got, n)
+			}
+		}
+		return ""
+	})
+}
+
 // heard collects what a bus hears.
 type heard struct {
 	mu  sync.Mutex
@@ -424,11 +437,8 @@ func testPartition(e *env) {
 		e.faults.Cut("a", other, true)
 		e.faults.Cut(other, "a", true)
 	}
-	time.Sleep(e.timing.Dead + 2*e.timing.Beat)
-	for i, want := range []int{10, 20, 20} {
-		if n := m[i].Registry.Stats().Sessions; n != want {
-			e.Errorf("%s has %d rows, want %d", m[i].Name, n, want)
-		}
+	e.rows("a partition", 10, 20, 20)
+	for i := range m {
 		m[i].Open(7)
 		m[i].Registry.Remove(App, m[i].Own()[3].ServerID)
 	}
@@ -447,10 +457,7 @@ func testOneWay(e *env) {
 	e.faults.Heal()
 	e.converge("a lost batch")
 	e.faults.Cut("a", "b", true)
-	time.Sleep(e.timing.Dead + 2*e.timing.Beat)
-	if na, nb := m[0].Registry.Stats().Sessions, m[1].Registry.Stats().Sessions; na != 21 || nb != 10 {
-		e.Errorf("a has %d rows, b %d", na, nb)
-	}
+	e.rows("one way", 21, 10)
 	e.faults.Heal()
 	e.converge("healed")
 }
@@ -498,7 +505,7 @@ func testReturns(e *env) {
 	m[0].Open(10)
 	e.converge("two nodes")
 	e.faults.Cut("a", "b", true)
-	time.Sleep(e.timing.Dead + 2*e.timing.Beat)
+	e.rows("one way", 10, 0)
 	m[1].SetVersion(7)
 	e.faults.Heal()
 	time.Sleep(2 * e.timing.Beat)
@@ -542,7 +549,7 @@ func testDisconnect(e *env) {
 	if found, err := m[1].Disconnect(ctx, App, id, "key", ""); found || api.CodeOf(err) != api.CodeUnavailable {
 		e.Errorf("disconnect at a node that cannot be reached: %v, %v", found, err)
 	}
-	time.Sleep(e.timing.Dead)
+	e.rows("a partition", 2, 2)
 	if found, err := m[1].Disconnect(ctx, App, id, "key", ""); found || api.CodeOf(err) != api.CodeUnavailable {
 		e.Errorf("disconnect at a node that is missing: %v, %v", found, err)
 	}

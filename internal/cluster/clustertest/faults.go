@@ -2,7 +2,9 @@ package clustertest
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,6 +44,13 @@ func (f *Faults) Cut(from, to string, cut bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.cut[[2]string{from, to}] = cut
+}
+
+// join ends what Cut said of a node of that name.
+func (f *Faults) join(node string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	maps.DeleteFunc(f.cut, func(pair [2]string, _ bool) bool { return slices.Contains(pair[:], node) })
 }
 
 // Hold lets a node hear and say nothing, as if its process stood still; what it would have heard and said waits for Release.

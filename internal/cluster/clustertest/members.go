@@ -50,9 +50,8 @@ type Member struct {
 // Start runs a member. timing is short where time is real.
 func Start(t Fataler, name string, incarnation int64, bus cluster.Bus, faults *Faults, timing cluster.Timing) *Member {
 	t.Helper()
-	if faults != nil {
-		bus = faults.Bus(bus)
-	}
+	faults.join(name)
+	bus = faults.Bus(bus)
 	m := &Member{Name: name, Incarnation: incarnation, Registry: registry.New(registry.Config{Node: name}), t: t, faults: faults,
 		done: make(chan error, 1)}
 	m.Registry.SetApplication(Org, App, registry.Gate{State: api.ApplicationActive}, 0)
@@ -78,16 +77,13 @@ func (m *Member) Stop() {
 	}
 }
 
-// Kill ends the member without a goodbye, as far as others can tell.
+// Kill ends the member without a goodbye, as far as others can tell. They hear the name again once it is started again.
 func (m *Member) Kill(others ...*Member) {
 	m.t.Helper()
 	for _, other := range others {
 		m.faults.Cut(m.Name, other.Name, true)
 	}
 	m.Stop()
-	for _, other := range others {
-		m.faults.Cut(m.Name, other.Name, false)
-	}
 }
 
 // Version is the version of the configuration that the member has applied.
@@ -280,5 +276,5 @@ func (w *Watcher) Check() string {
 func (w *Watcher) Close() { w.watch.Close() }
 
 // Real is the timing for buses on which time is real.
-var Real = cluster.Timing{Beat: 50 * time.Millisecond, Dead: 400 * time.Millisecond, Gap: 20 * time.Millisecond, Pull: 500 * time.Millisecond,
-	Command: 2 * time.Second, Missing: time.Second}
+var Real = cluster.Timing{Beat: 50 * time.Millisecond, Dead: 500 * time.Millisecond, Gap: 20 * time.Millisecond, Pull: 500 * time.Millisecond,
+	Command: time.Second, Missing: 3 * time.Second}
