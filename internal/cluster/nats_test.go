@@ -16,6 +16,7 @@ const secret = "a secret of the cluster $2a$"
 
 // TestEmbedded: each bus is a server of its own, and they find each other.
 func TestEmbedded(t *testing.T) {
+	t.Parallel()
 	clustertest.Run(t, func(t testing.TB) func() cluster.Bus {
 		var peers []string
 		return func() cluster.Bus {
@@ -55,6 +56,7 @@ func natsServer(t testing.TB, opts *server.Options) *server.Server {
 
 // TestNATS: all buses are connections to one server.
 func TestNATS(t *testing.T) {
+	t.Parallel()
 	clustertest.Run(t, func(t testing.TB) func() cluster.Bus {
 		ns := natsServer(t, &server.Options{Username: "rollcall", Password: "secret"})
 		url := "nats://rollcall:secret@" + ns.Addr().String()

@@ -329,13 +329,11 @@ func testFollow(e *env) {
 		owner.Registry.Remove(App, rows[(i*7)%len(rows)].ServerID)
 		owner.Registry.Touch(App, rows[(i*5)%len(rows)].ServerID, rows[0].CreatedAt+api.Millis(i)*1_000_000)
 		for _, w := range watchers {
-			w.watch.Poll()
+			if problem := w.Check(); problem != "" {
+				e.Errorf("watcher: %s", problem)
+			}
 		}
 		time.Sleep(time.Millisecond)
-	}
-	watchers = nil
-	for _, m := range m {
-		watchers = append(watchers, m.Watch(1, 20), m.Watch(2, 7))
 	}
 	e.converge("changes")
 	for _, w := range watchers {

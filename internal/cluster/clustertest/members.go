@@ -138,6 +138,16 @@ func (m *Member) Own() []registry.Row {
 	return rows
 }
 
+// Remote returns how many rows of another node the member has.
+func (m *Member) Remote(node string) (n int) {
+	for _, row := range m.Registry.Sessions(App, nil, 1<<30, registry.RangeAll, 0) {
+		if owner, _, _ := m.Registry.Owner(App, row.ServerID); owner == node {
+			n++
+		}
+	}
+	return n
+}
+
 // owner is a member's cluster.Owner.
 type owner struct{ *Member }
 
@@ -238,39 +248,51 @@ func (m *Member) Watch(page, size int) *Watcher {
 
 // Check takes what has changed and returns how the page differs from a fresh one.
 func (w *Watcher) Check() string {
-	if d := w.watch.Poll(); d != nil {
-		for _, id := range d.Removed {
-			if _, there := w.items[id]; !there {
-				return fmt.Sprintf("removed %s, which is not on the page", id)
-			}
-			delete(w.items, id)
+	for {
+		if problem := w.apply(w.watch.Poll()); problem != "" {
+			return problem
 		}
-		for _, row := range d.Added {
-			if _, there := w.items[row.ServerID]; there {
-				return fmt.Sprintf("added %s, which is on the page", row.ServerID)
-			}
-			w.items[row.ServerID] = row
+		fresh := map[api.ServerID]api.Row{}
+		for _, row := range w.member.Registry.List(w.query).Items {
+			fresh[row.ServerID] = row
 		}
-		for _, row := range d.Updated {
-			if _, there := w.items[row.ServerID]; !there {
-				return fmt.Sprintf("updated %s, which is not on the page", row.ServerID)
-			}
-			w.items[row.ServerID] = row
+		since := w.watch.Poll()
+		if since == nil {
+			return cmp.Diff(fresh, w.items)
+		}
+		if problem := w.apply(since); problem != "" { // it changed meanwhile
+			return problem
 		}
 	}
-	if w.watch.Poll() != nil {
-		return "" // more has changed since
-	}
-	fresh := map[api.ServerID]api.Row{}
-	for _, row := range w.member.Registry.List(w.query).Items {
-		fresh[row.ServerID] = row
-	}
-	if d := w.watch.Poll(); d != nil {
-		w.watch.Close()
-		return "the page changes while it is compared"
-	}
-	return cmp.Diff(fresh, w.items)
 }
+
+func (w *Watcher) apply(d *registry.Delta) string {
+	if d == nil {
+		return ""
+	}
+	for _, id := range d.Removed {
+		if _, there := w.items[id]; !there {
+			return fmt.Sprintf("removed %s, which is not on the page", id)
+		}
+		delete(w.items, id)
+	}
+	for _, row := range d.Added {
+		if _, there := w.items[row.ServerID]; there {
+			return fmt.Sprintf("added %s, which is on the page", row.ServerID)
+		}
+		w.items[row.ServerID] = row
+	}
+	for _, row := range d.Updated {
+		if _, there := w.items[row.ServerID]; !there {
+			return fmt.Sprintf("updated %s, which is not on the page", row.ServerID)
+		}
+		w.items[row.ServerID] = row
+	}
+	return ""
+}
+
+// Member returns the member whose page it is.
+func (w *Watcher) Member() *Member { return w.member }
 
 // Close ends the watch.
 func (w *Watcher) Close() { w.watch.Close() }
