@@ -475,27 +475,27 @@ func testFaults(e *env) {
 }
 
 func testStale(e *env) {
-	m := e.start("a")
-	old := e.start("b")[0]
+	a := e.start("a")[0]
+	stopped := NewFaults(2)
+	old := Start(e, "b", 7, e.next(), stopped, e.timing)
 	old.Open(10)
-	e.converge("two nodes")
-	e.faults.Hold("b") // its process is stopped; another takes its name
-	young := Start(e, "b", 99, e.next(), NewFaults(2), e.timing)
+	Within(e, 10*e.timing.Dead, "two nodes", func() string { return Differ(a, old) })
+	stopped.Hold("b") // its process stands still; another takes its name
+	young := Start(e, "b", 99, e.next(), e.faults, e.timing)
 	young.Open(3)
-	Within(e, 2*e.timing.Dead, "the new life", func() string { return Differ(m[0], young) })
-	e.faults.Release("b")
+	Within(e, 10*e.timing.Dead, "the new life", func() string { return Differ(a, young) })
+	stopped.Release("b")
 	time.Sleep(2 * e.timing.Beat)
-	if problem := Differ(m[0], young); problem != "" {
+	if problem := Differ(a, young); problem != "" {
 		e.Errorf("with an earlier incarnation back: %s", problem)
 	}
 	if old.Trouble() == nil || young.Trouble() != nil {
 		e.Errorf("trouble: %v and %v", old.Trouble(), young.Trouble())
 	}
-	young.Stop()
-	time.Sleep(2 * e.timing.Beat)
-	if n := m[0].Registry.Stats().Sessions; n != 0 {
-		e.Errorf("%d rows of an earlier incarnation are shown", n)
-	}
+	young.Kill(a)
+	e.faults.Cut("b", "a", false) // the earlier one is heard all the same, and keeps nothing alive
+	e.rows("the new life is over", 0)
+	old.Stop()
 }
 
 func testReturns(e *env) {
