@@ -273,6 +273,7 @@ func (p *peer) swap() {
 	p.shown, p.dropAt, p.required = true, time.Time{}, 0
 	p.lose(p.node.cfg.Registry.Swap(roster))
 	p.move(func() { p.state = PeerLive })
+	p.node.cfg.Registry.BuildIndexes() // the rows are seen already
 }
 
 // watch looks after silence and gaps, and returns true when the peer may be forgotten.

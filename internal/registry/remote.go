@@ -309,16 +309,10 @@ func (a *rosterRows) has(session api.SessionID) bool {
 
 // Swap puts a roster in the place of the rows that its node owned here, by changing what differs, and returns what Follow returns.
 // Streams see it as one step an organization: none is flushed until all of it is in. Calls, lists among them, wait for a hundred
-// rows at most, so a list that is taken meanwhile may have a part of a larger swap. The roster must not be used again.
+// rows at most, so a list that is taken meanwhile may have a part of a larger swap. The roster must not be used again. What comes
+// is not indexed; see BuildIndexes.
 func (r *Registry) Swap(roster *Roster) (lost []Row) {
 	of := r.owners.number(roster.node)
-	r.mu.RLock()
-	organizations := make([]*organization, 0, len(r.organizations))
-	for _, o := range r.organizations {
-		organizations = append(organizations, o)
-	}
-	r.mu.RUnlock()
-
 	begun := map[*organization]struct{}{}
 	begin := func(o *organization) {
 		if _, has := begun[o]; !has {
@@ -328,7 +322,7 @@ func (r *Registry) Swap(roster *Roster) (lost []Row) {
 			o.unlock()
 		}
 	}
-	for _, o := range organizations {
+	for _, o := range r.all() {
 		for _, a := range o.owning(of) {
 			begin(o)
 			a.leave(of, roster.applications[a.id])
@@ -336,6 +330,7 @@ func (r *Registry) Swap(roster *Roster) (lost []Row) {
 	}
 	for app, rows := range roster.applications {
 		begin(r.organization(rows.organization))
+		r.lazily(rows.organization, app, 1)
 		for part := range slices.Chunk(rows.rows, lockedSteps) {
 			a := r.lockFor(rows.organization, app)
 			if a == nil {
@@ -352,6 +347,7 @@ func (r *Registry) Swap(roster *Roster) (lost []Row) {
 			}
 			a.organization.unlock()
 		}
+		r.lazily(rows.organization, app, -1)
 	}
 	for o := range begun {
 		o.mu.Lock()
@@ -359,6 +355,45 @@ func (r *Registry) Swap(roster *Roster) (lost []Row) {
 		o.unlock()
 	}
 	return lost
+}
+
+// all returns the organizations.
+func (r *Registry) all() []*organization {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	organizations := make([]*organization, 0, len(r.organizations))
+	for _, o := range r.organizations {
+		organizations = append(organizations, o)
+	}
+	return organizations
+}
+
+// lazily has the rows of an application that come put off for BuildIndexes, or no more so.
+func (r *Registry) lazily(org api.OrganizationID, app api.ApplicationID, n int) {
+	if a := r.lockFor(org, app); a != nil {
+		a.rows.slots.lazy += n
+		a.organization.unlock()
+	}
+}
+
+// BuildIndexes puts the rows that Swap brought into the indexes. Until then searches are right, and look at rows one by one.
+func (r *Registry) BuildIndexes() {
+	for _, o := range r.all() {
+		o.mu.Lock()
+		applications := make([]*application, 0, len(o.applications))
+		for _, a := range o.applications {
+			applications = append(applications, a)
+		}
+		o.unlock()
+		for _, a := range applications {
+			for done := false; !done; {
+				o.mu.Lock()
+				a.rows.slots.buildIndex(lockedSteps)
+				done = !a.rows.slots.indexing || a.rows.slots.indexed()
+				o.unlock()
+			}
+		}
+	}
 }
 
 // owning returns the applications in which the owner has rows.

@@ -128,6 +128,14 @@ func (p *peers) pull(i int) {
 		p.hear(i, 1000)
 		p.node.Swap(at.roster)
 		p.pulls[i] = nil
+		if p.draw(2) == 0 { // else later changes build the index on
+			p.node.BuildIndexes()
+			for _, a := range p.node.applications {
+				if s := &a.rows.slots; s.lazy != 0 || s.indexing && !s.indexed() {
+					p.Fatalf("rows are not in the index")
+				}
+			}
+		}
 	}
 }
 
