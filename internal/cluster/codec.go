@@ -93,8 +93,8 @@ func appendPosition(b []byte, p registry.RosterPosition) []byte {
 	return appendText(b, p.After.ServerID)
 }
 
-// appendPage appends a page with as many of the rows as it has room for. The rest, and p.next, come with the next one.
-func appendPage(b []byte, p *page, rows []registry.RowChange) []byte {
+// encodePage encodes a page with as many of the rows as it has room for. The rest, and p.next, come with the next one.
+func encodePage(p *page, rows []registry.RowChange) []byte {
 	changes, n := appendChanges(nil, p.node, rows, pageBytes)
 	more, next, to := p.more, p.next, p.to
 	if n < len(rows) {
@@ -103,7 +103,7 @@ func appendPage(b []byte, p *page, rows []registry.RowChange) []byte {
 		next = registry.RosterPosition{Application: last.Application,
 			After: api.Position{CreatedAt: last.CreatedAt, ServerID: last.ServerID}}
 	}
-	b = appendHeader(b, p.header)
+	b := appendHeader(nil, p.header)
 	b = binary.AppendUvarint(b, to)
 	b = binary.AppendUvarint(b, uint64(p.version))
 	b = appendFlag(b, more)

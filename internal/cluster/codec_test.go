@@ -80,7 +80,7 @@ func TestMessagesComeThrough(t *testing.T) {
 		if p.rows == nil {
 			p.rows = []registry.RowChange{}
 		}
-		back, err := parsePage(appendPage(nil, p, p.rows))
+		back, err := parsePage(encodePage(p, p.rows))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -120,7 +120,7 @@ func TestMalformedMessages(t *testing.T) {
 			t.Errorf("%s: read as %+v", name, m)
 		}
 	}
-	if _, err := parsePage(appendPage(nil, &page{header: header{kind: kindSnapshot, node: "a", sequence: 5}, to: 4}, nil)); err == nil {
+	if _, err := parsePage(encodePage(&page{header: header{kind: kindSnapshot, node: "a", sequence: 5}, to: 4}, nil)); err == nil {
 		t.Error("a page that is complete before it was begun")
 	}
 }
@@ -133,10 +133,10 @@ func FuzzMessage(f *testing.F) {
 		f.Add(b)
 	}
 	f.Add(appendHeartbeat(nil, header{kind: kindHeartbeat, node: "a", sequence: 9}, 3, true))
-	f.Add(appendPage(nil, &page{header: header{kind: kindSnapshot, node: "a"}}, rapid.SliceOfN(rapid.Custom(drawChange), 2, 2).Example(1)))
+	f.Add(encodePage(&page{header: header{kind: kindSnapshot, node: "a"}}, rapid.SliceOfN(rapid.Custom(drawChange), 2, 2).Example(1)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if p, err := parsePage(b); err == nil {
-			again, err := parsePage(appendPage(nil, p, p.rows))
+			again, err := parsePage(encodePage(p, p.rows))
 			if err != nil || !cmp.Equal(p, again, cmp.AllowUnexported(page{}, header{})) {
 				t.Fatalf("%v: %s", err, cmp.Diff(p, again, cmp.AllowUnexported(page{}, header{})))
 			}

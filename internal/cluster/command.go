@@ -121,7 +121,7 @@ func (n *Node) others() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for name, lease := range n.leases {
-		if over, has := left[name]; name != n.cfg.Node && !(has && lease <= over) && !slices.Contains(names, name) {
+		if over, has := left[name]; name != n.cfg.Node && (!has || lease > over) && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}

@@ -134,7 +134,7 @@ func listenAt(ctx context.Context, addr string) (host string, port int, err erro
 	if err != nil {
 		return "", 0, err
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }() // it is only tried
 	if host, _, err = net.SplitHostPort(addr); err != nil {
 		return "", 0, err
 	}

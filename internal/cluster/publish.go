@@ -134,5 +134,5 @@ func (n *Node) snapshot(ctx context.Context, after registry.RosterPosition) []by
 		}
 		p.to = end.sequence
 	}
-	return appendPage(nil, p, rows)
+	return encodePage(p, rows)
 }

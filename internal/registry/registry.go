@@ -171,10 +171,10 @@ func (r *Registry) Insert(row Row, maxAuthorized int) error {
 		return err
 	}
 	old, there := a.rows.find(row.Session)
-	if there && !(old.owner != ownNode && e.outranks(old.entry)) { // else this node adopts the session
+	if there && (old.owner == ownNode || !e.outranks(old.entry)) { // else this node adopts the session
 		return ErrExists
 	}
-	if row.Authorized && !(there && old.authorized) && maxAuthorized >= 0 && o.authorized >= maxAuthorized {
+	if row.Authorized && (!there || !old.authorized) && maxAuthorized >= 0 && o.authorized >= maxAuthorized {
 		return ErrQuota
 	}
 	a.putLocked(old, e)

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -242,7 +243,7 @@ func TestOwnCallsLeaveRemoteRowsAlone(t *testing.T) {
 	change := remoteSet("srv-02", w.row(1))
 	w.Follow("srv-02", []RowChange{change})
 	row := change.Row
-	if err := w.Update(row, Unlimited); err != ErrGone {
+	if err := w.Update(row, Unlimited); !errors.Is(err, ErrGone) {
 		t.Errorf("update: %v", err)
 	}
 	if _, there := w.Remove(row.Application, row.ServerID); there {
@@ -252,7 +253,7 @@ func TestOwnCallsLeaveRemoteRowsAlone(t *testing.T) {
 	if got, _ := w.Get(row.Application, row.Session); got.LastActiveAt != row.CreatedAt {
 		t.Error("touched")
 	}
-	if err := w.Insert(row, Unlimited); err != ErrExists {
+	if err := w.Insert(row, Unlimited); !errors.Is(err, ErrExists) {
 		t.Errorf("insert: %v", err)
 	}
 	if leave := w.SetApplication(row.Organization, row.Application, Gate{State: api.ApplicationPaused, Epoch: 9}, 0); len(leave) != 0 {
@@ -272,7 +273,7 @@ func TestQuotaCountsTheCluster(t *testing.T) {
 	w.Follow("srv-02", []RowChange{remoteSet("srv-02", row)})
 	row = w.row(2)
 	row.Authorized = true
-	if err := w.Insert(row, 1); err != ErrQuota {
+	if err := w.Insert(row, 1); !errors.Is(err, ErrQuota) {
 		t.Errorf("insert: %v, want ErrQuota", err)
 	}
 	w.Drop("srv-02")

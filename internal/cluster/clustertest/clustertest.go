@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -215,7 +216,7 @@ func testRequest(e *env) {
 	var work sync.WaitGroup
 	for i := range 50 {
 		work.Go(func() {
-			msg := fmt.Sprint(i)
+			msg := strconv.Itoa(i)
 			if answer, err := a.Request(context.Background(), "a", []byte(msg)); err != nil || string(answer) != "re: "+msg {
 				e.Errorf("%q, %v", answer, err)
 			}

@@ -146,15 +146,15 @@ func (b *faultyBus) Start(node string, heard func([]byte), asked func(context.Co
 		if len(b.faults.fate(from, node)) == 0 {
 			return nil
 		}
-		for _, delay := range b.faults.fate(node, from) { // the answer; a request that is repeated is answered twice
+		var answer []byte
+		for _, delay := range b.faults.fate(node, from) { // of the answer; one that is repeated is asked for twice
 			time.Sleep(delay)
-			answer := asked(ctx, msg)
-			if b.faults.hold(node, func() {}) {
-				return nil
-			}
-			return answer
+			answer = asked(ctx, msg)
 		}
-		return nil
+		if b.faults.hold(node, func() {}) {
+			return nil
+		}
+		return answer
 	})
 }
 

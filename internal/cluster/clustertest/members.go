@@ -64,7 +64,7 @@ func Start(t Fataler, name string, incarnation int64, bus cluster.Bus, faults *F
 	var ctx context.Context
 	ctx, m.end = context.WithCancel(context.Background())
 	var run sync.WaitGroup
-	run.Go(func() { m.done <- m.Node.Run(ctx) })
+	run.Go(func() { m.done <- m.Run(ctx) })
 	return m
 }
 
