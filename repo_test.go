@@ -31,7 +31,10 @@ var imports = map[string][]string{
 	"internal/pgserver":        {},
 	"internal/jwks":            {},
 	"internal/tenant":          {"api", "internal/jwks", "internal/store"},
-	"internal/view":            {"api", "internal/registry", "internal/store", "internal/tenant"},
+	// cluster: what its rosters carry is the registry's rows
+	"internal/cluster":             {"api", "internal/registry"},
+	"internal/cluster/clustertest": {"api", "internal/cluster", "internal/registry"},
+	"internal/view":                {"api", "internal/registry", "internal/store", "internal/tenant"},
 	"internal/gateway": {"api", "internal/input", "internal/limit", "internal/registry", "internal/store", "internal/tenant", "internal/view",
 		"internal/websock"},
 	"internal/manage": {"api", "internal/input", "internal/limit", "internal/registry", "internal/store", "internal/tenant", "internal/view",

@@ -26,6 +26,10 @@ type organization struct {
 	counting map[*liveQuery]struct{}
 	// wake are the channels to close once the lock is released.
 	wake []chan struct{}
+	feed *feed // the registry's
+	// swaps is how many rosters are being swapped in, settled is closed when it becomes 0; nil when it is.
+	swaps   int
+	settled chan struct{}
 	// locked is when mu was taken, longest the longest that it was held since anybody asked.
 	locked  time.Time
 	longest time.Duration
@@ -65,7 +69,11 @@ type application struct {
 	lastConnection api.Millis // the maximum ever seen
 	rows           rows
 	// entered counts the rows by the epoch under which they came in: few keys, so that SetApplication need not look at the rows.
-	entered map[uint64]int
+	entered map[uint32]int
+	// owned counts the rows of other nodes by owner.
+	owned map[owner]int
+	// idleAfter is after which time without activity a session is idle; 0 = nobody has said.
+	idleAfter time.Duration
 	// queries and finders have the same live queries; finders may have needles besides whose matches are counted.
 	queries map[Query]*liveQuery
 	finders []*finder
@@ -110,6 +118,7 @@ func (a *application) changedLocked(c change) {
 		a.addLocked(c.from, -1)
 	}
 	a.tellLocked(c)
+	o.feed.changed(a, c)
 	if o.authorized != authorized {
 		for q := range o.counting {
 			q.checkLocked()
@@ -119,7 +128,7 @@ func (a *application) changedLocked(c change) {
 
 func (a *application) addLocked(e *entry, n int) {
 	if a.entered == nil {
-		a.entered = map[uint64]int{}
+		a.entered = map[uint32]int{}
 	}
 	if a.entered[e.epoch] += n; a.entered[e.epoch] == 0 {
 		delete(a.entered, e.epoch)
@@ -130,21 +139,25 @@ func (a *application) addLocked(e *entry, n int) {
 	if e.authorized {
 		a.organization.authorized += n
 	}
+	if e.owner != ownNode {
+		a.ownLocked(e.owner, n)
+	}
 }
 
-func (a *application) findLocked(id api.ServerID) (place, bool) {
+// findOwnLocked returns the place of a row of this node.
+func (a *application) findOwnLocked(id api.ServerID) (place, bool) {
 	_, session, ok := id.Split()
 	if !ok {
 		return place{}, false
 	}
 	p, ok := a.rows.find(session)
-	return p, ok && p.serverID() == id
+	return p, ok && p.owner == ownNode && p.serverID() == id
 }
 
 // staleLocked tells whether any row came in under an earlier epoch than the gate's.
 func (a *application) staleLocked() bool {
 	for epoch := range a.entered {
-		if epoch < a.gate.Epoch {
+		if uint64(epoch) < a.gate.Epoch {
 			return true
 		}
 	}

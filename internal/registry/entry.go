@@ -16,7 +16,8 @@ import (
 // scans read it without the lock; an update puts another entry in its place. What the application knows is not repeated here.
 type entry struct {
 	session    api.SessionID
-	epoch      uint64 // under which the session came in
+	epoch      uint32 // under which the session came in
+	adopted    uint32 // Row.OwnerEpoch
 	credential uint64 // Epoch or IssuedAt, as kind says
 	expires    api.Millis
 	active     atomic.Int64 // in place of Row.LastActiveAt; written under the organization's lock
@@ -25,6 +26,7 @@ type entry struct {
 	authorized bool
 	named      bool          // the client has an id of its own; most go by their session's, which is not kept twice
 	folded     Categories    // those whose texts are as searches look at them
+	owner      owner         // who holds the session; not always the node of its server id
 	ends       [texts]uint16 // where each text ends, behind the fields
 }
 
@@ -63,7 +65,8 @@ func newEntry(row *Row, epoch uint64) (*entry, error) {
 	}
 	memory := make([]uint64, (int(entrySize)+size+7)/8)     // words, for the alignment of the fields
 	e := (*entry)(unsafe.Pointer(unsafe.SliceData(memory))) //nolint:gosec // memory is longer than an entry, and has no pointers
-	e.session, e.created, e.expires, e.epoch = row.Session, row.CreatedAt, row.TokenExpiresAt, epoch
+	e.session, e.created, e.expires = row.Session, row.CreatedAt, row.TokenExpiresAt
+	e.epoch, e.adopted = uint32(min(epoch, math.MaxUint32)), row.OwnerEpoch
 	e.active.Store(int64(cmp.Or(row.LastActiveAt, row.CreatedAt)))
 	e.kind, e.credential = row.Credential.Kind, row.Credential.pack()
 	e.authorized, e.named = row.Authorized, named
@@ -133,6 +136,7 @@ func (a *application) value(e *entry) Row {
 		TokenExpiresAt: e.expires,
 		LastActiveAt:   api.Millis(e.active.Load()),
 		Credential:     unpack(e.kind, e.credential),
+		OwnerEpoch:     e.adopted,
 	}
 }
 

@@ -143,10 +143,7 @@ func (r *Registry) Sessions(app api.ApplicationID, after *api.Position, limit in
 	}
 	start := 0
 	if after != nil {
-		start = sort.Search(all.Len(), func(i int) bool {
-			p, _ := all.GetAt(i)
-			return p.created < after.CreatedAt || p.created == after.CreatedAt && p.serverID() < after.ServerID
-		})
+		start = rankAfter(all, *after)
 	}
 	rows := make([]Row, 0, min(limit, all.Len()-start))
 	first, _ := all.GetAt(start)
@@ -160,6 +157,14 @@ func (r *Registry) Sessions(app api.ApplicationID, after *api.Position, limit in
 		return len(rows) < limit
 	})
 	return rows
+}
+
+// rankAfter returns the rank of the first row after a position.
+func rankAfter(all *order, after api.Position) int {
+	return sort.Search(all.Len(), func(i int) bool {
+		p, _ := all.GetAt(i)
+		return p.created < after.CreatedAt || p.created == after.CreatedAt && p.serverID() < after.ServerID
+	})
 }
 
 // Counts counts an application's live rows by derived status at now; the rest of live are expired.

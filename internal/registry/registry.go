@@ -25,7 +25,8 @@ import (
 
 // Config configures New. The zero value is usable.
 type Config struct {
-	Now func() time.Time // nil = time.Now; used for pacing only, and called under locks: it must not block
+	Now  func() time.Time // nil = time.Now; used for pacing only, and called under locks: it must not block
+	Node string           // the name by which Owner calls this node
 }
 
 // Unlimited is the limit of a plan that has none.
@@ -46,6 +47,8 @@ var defaultTuning = tuning{margin: 1024, blockBits: 16, indexFrom: 2_000, few: 3
 type Registry struct {
 	now    func() time.Time
 	tuning tuning // is not to change once there is an organization
+	feed   feed
+	owners owners
 
 	mu            sync.RWMutex
 	organizations map[api.OrganizationID]*organization
@@ -60,6 +63,7 @@ func New(cfg Config) *Registry {
 	return &Registry{
 		now:           cfg.Now,
 		tuning:        defaultTuning,
+		owners:        newOwners(cfg.Node),
 		organizations: map[api.OrganizationID]*organization{},
 		applications:  map[api.ApplicationID]*application{},
 	}
@@ -76,7 +80,7 @@ func (r *Registry) organization(id api.OrganizationID) *organization {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if o = r.organizations[id]; o == nil {
-		o = &organization{id: id, now: r.now, tuning: r.tuning, applications: map[api.ApplicationID]*application{}}
+		o = &organization{id: id, now: r.now, tuning: r.tuning, feed: &r.feed, applications: map[api.ApplicationID]*application{}}
 		r.organizations[id] = o
 	}
 	return o
@@ -96,7 +100,8 @@ func (r *Registry) lock(id api.ApplicationID) *application {
 // SetApplication makes an application known or changes its gate: epoch and revocation time never go down, lastConnection is the
 // maximum ever seen. It returns the rows that may not stay, oldest first: all of them unless the state is active, else those that
 // came in under an earlier epoch; an update with a newer credential does not change under which epoch a session came in. They stay
-// in the registry until the caller has ended and removed each. Idempotent. An application cannot move to another organization.
+// in the registry until the caller has ended and removed each. Rows of other nodes are not among them: they leave when their owner
+// says so. Idempotent. An application cannot move to another organization.
 func (r *Registry) SetApplication(org api.OrganizationID, app api.ApplicationID, gate Gate, lastConnection api.Millis) []Row {
 	a := r.lock(app)
 	if a == nil {
@@ -132,7 +137,7 @@ func (r *Registry) SetApplication(org api.OrganizationID, app api.ApplicationID,
 	var leave []Row
 	if all != nil {
 		all.Reverse(func(p place) bool {
-			if gate.State != api.ApplicationActive || p.epoch < gate.Epoch {
+			if p.owner == ownNode && (gate.State != api.ApplicationActive || uint64(p.epoch) < gate.Epoch) {
 				leave = append(leave, a.value(p.entry))
 			}
 			return true
@@ -141,7 +146,8 @@ func (r *Registry) SetApplication(org api.OrganizationID, app api.ApplicationID,
 	return leave
 }
 
-// Insert adds a row. It is refused with ErrArchived, ErrPaused, ErrRevoked, ErrExists or ErrQuota (an authorized row when the
+// Insert adds a row of this node. It is refused with ErrArchived, ErrPaused, ErrRevoked, ErrExists (unless it adopts the session of
+// another node, by a higher OwnerEpoch) or ErrQuota (an authorized row when the
 // organization has maxAuthorized authorized rows already; Unlimited for none), with ErrGone for an application that was never set
 // in that organization, and with ErrServerID or ErrTooLong. A refused row leaves no trace.
 func (r *Registry) Insert(row Row, maxAuthorized int) error {
@@ -160,21 +166,23 @@ func (r *Registry) Insert(row Row, maxAuthorized int) error {
 	if err := a.gate.admits(row.Credential); err != nil {
 		return err
 	}
-	if _, there := a.rows.find(row.Session); there {
+	e, err := newEntry(&row, a.gate.epochOf(row.Credential))
+	if err != nil {
+		return err
+	}
+	old, there := a.rows.find(row.Session)
+	if there && (old.owner == ownNode || !e.outranks(old.entry)) { // else this node adopts the session
 		return ErrExists
 	}
-	if row.Authorized && maxAuthorized >= 0 && o.authorized >= maxAuthorized {
+	if row.Authorized && (!there || !old.authorized) && maxAuthorized >= 0 && o.authorized >= maxAuthorized {
 		return ErrQuota
 	}
-	e, err := newEntry(&row, a.gate.epochOf(row.Credential))
-	if err == nil {
-		a.insertLocked(e)
-	}
-	return err
+	a.putLocked(old, e)
+	return nil
 }
 
-// Update replaces the row with the same Application and ServerID; its Organization, Session and CreatedAt stay as they were, and
-// LastActiveAt never goes back. The checks of Insert apply, the quota to a row that becomes authorized; ErrGone when there is no
+// Update replaces the row of this node with the same Application and ServerID; its Organization, Session and CreatedAt stay as they
+// were, and LastActiveAt and OwnerEpoch never go back. The checks of Insert apply, the quota to a row that becomes authorized; ErrGone when there is no
 // such row (any more).
 func (r *Registry) Update(row Row, maxAuthorized int) error {
 	a := r.lock(row.Application)
@@ -183,7 +191,7 @@ func (r *Registry) Update(row Row, maxAuthorized int) error {
 	}
 	o := a.organization
 	defer o.unlock()
-	old, there := a.findLocked(row.ServerID)
+	old, there := a.findOwnLocked(row.ServerID)
 	if !there {
 		return ErrGone
 	}
@@ -195,14 +203,15 @@ func (r *Registry) Update(row Row, maxAuthorized int) error {
 	}
 	row.Session, row.CreatedAt = old.session, old.created
 	row.LastActiveAt = max(row.LastActiveAt, api.Millis(old.active.Load()))
-	e, err := newEntry(&row, old.epoch)
+	row.OwnerEpoch = max(row.OwnerEpoch, old.adopted)
+	e, err := newEntry(&row, uint64(old.epoch))
 	if err == nil {
 		a.replaceLocked(old, e)
 	}
 	return err
 }
 
-// Touch records activity of a session; an earlier time than the last one changes nothing. It changes no list and no stream: only
+// Touch records activity of a session of this node; an earlier time than the last one changes nothing. It changes no list and no stream: only
 // derived status depends on it.
 func (r *Registry) Touch(app api.ApplicationID, id api.ServerID, at api.Millis) {
 	a := r.lock(app)
@@ -210,19 +219,19 @@ func (r *Registry) Touch(app api.ApplicationID, id api.ServerID, at api.Millis) 
 		return
 	}
 	defer a.organization.unlock()
-	if p, there := a.findLocked(id); there {
-		p.active.Store(max(p.active.Load(), int64(at)))
+	if p, there := a.findOwnLocked(id); there {
+		a.touchLocked(p.entry, at)
 	}
 }
 
-// Remove takes a row out and returns it as it was last.
+// Remove takes a row of this node out and returns it as it was last.
 func (r *Registry) Remove(app api.ApplicationID, id api.ServerID) (Row, bool) {
 	a := r.lock(app)
 	if a == nil {
 		return Row{}, false
 	}
 	defer a.organization.unlock()
-	p, there := a.findLocked(id)
+	p, there := a.findOwnLocked(id)
 	if !there {
 		return Row{}, false
 	}

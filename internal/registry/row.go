@@ -26,6 +26,9 @@ type Row struct {
 
 	// Credential is what the session was opened, upgraded or renewed with last; revocation judges it at the door.
 	Credential Credential
+
+	// OwnerEpoch is how often other nodes have adopted the session. Of two nodes that claim one the higher has it.
+	OwnerEpoch uint32
 }
 
 // Derived returns the row's derived status at now; a live session is expired, idle or active. A token is expired from the very

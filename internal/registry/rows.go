@@ -99,6 +99,7 @@ type slots struct {
 	indexFrom int
 	indexing  bool
 	indexEnd  slot // where building the index has come to: the rows before are in it
+	lazy      int  // while it is not 0, rows that come are not indexed: BuildIndexes does that later
 }
 
 // block is a stretch of slots.
@@ -132,7 +133,9 @@ func (s *slots) put(e *entry) slot {
 	if !s.indexing && s.live >= s.indexFrom {
 		s.indexing = true
 	}
-	s.buildIndex(indexStep)
+	if s.lazy == 0 {
+		s.buildIndex(indexStep)
+	}
 	return at
 }
 

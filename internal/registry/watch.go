@@ -174,7 +174,10 @@ func (w *Watch) advance(paced bool) (from, to *state, next pending, err error) {
 	if w.done {
 		return nil, nil, pending{}, ErrGone
 	}
-	if q.dirty {
+	switch {
+	case q.dirty && paced && o.settled != nil:
+		next.ready = o.settled // a swap is one step
+	case q.dirty:
 		now := q.pace.now()
 		if !paced || !now.Before(q.pace.next) {
 			q.evaluateLocked(now)
@@ -182,7 +185,7 @@ func (w *Watch) advance(paced bool) (from, to *state, next pending, err error) {
 			next.pause = q.pace.next.Sub(now)
 		}
 	}
-	if next.pause == 0 {
+	if next.pause == 0 && next.ready == nil {
 		next.ready = q.readyLocked()
 	}
 	from, to = w.given, w.given

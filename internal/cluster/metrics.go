@@ -1,0 +1,47 @@
+package cluster
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// metrics are the node's.
+type metrics struct {
+	sent, received, unsent, malformed, overflowed, pulls, gaps, deaths prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer, n *Node) *metrics {
+	with := promauto.With(reg)
+	counter := func(name, help string) prometheus.Counter {
+		return with.NewCounter(prometheus.CounterOpts{Name: "rollcall_cluster_" + name + "_total", Help: help})
+	}
+	gauge := func(name, help string, value func() float64) {
+		with.NewGaugeFunc(prometheus.GaugeOpts{Name: "rollcall_cluster_" + name, Help: help}, value)
+	}
+	gauge("missing_nodes", "Nodes whose rows are not, or not all, here.", func() float64 { return float64(len(n.Missing())) })
+	gauge("live_peers", "Other nodes whose rows are here.", func() float64 {
+		live := 0
+		for _, p := range n.Peers() {
+			if p.State == PeerLive {
+				live++
+			}
+		}
+		return float64(live)
+	})
+	gauge("bus_away", "1 while the bus is not connected.", func() float64 {
+		if n.cfg.Bus.Status() != nil {
+			return 1
+		}
+		return 0
+	})
+	return &metrics{
+		sent:       counter("changes_sent", "Changes of rows of this node that were published."),
+		received:   counter("changes_received", "Changes of rows of other nodes that were followed."),
+		unsent:     counter("unsent", "Messages that the bus did not take."),
+		malformed:  counter("malformed", "Messages that could not be read, or of another version."),
+		overflowed: counter("overflowed", "Messages that were dropped because this node was too far behind."),
+		pulls:      counter("pulls", "Rosters of other nodes that were begun to be pulled."),
+		gaps:       counter("gaps", "Pulls because messages were lost."),
+		deaths:     counter("deaths", "Other nodes that fell silent."),
+	}
+}

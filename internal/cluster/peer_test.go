@@ -1,0 +1,153 @@
+package cluster
+
+import (
+	"context"
+	"math"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/registry"
+)
+
+// gated is a bus whose broadcasts wait while the gate is locked.
+type gated struct {
+	Bus
+	gate *sync.Mutex
+}
+
+func (g gated) Broadcast(msg []byte) error {
+	g.gate.Lock()
+	defer g.gate.Unlock()
+	return g.Bus.Broadcast(msg)
+}
+
+// idle is an Owner of whom nothing is asked.
+type idle struct{ Owner }
+
+func testNode(t *testing.T, name string, bus Bus) *Node {
+	t.Helper()
+	r := registry.New(registry.Config{Node: name})
+	app := benchChanges(1)[0].Row
+	r.SetApplication(app.Organization, app.Application, registry.Gate{State: api.ApplicationActive}, 0)
+	n, err := New(Config{Node: name, Incarnation: 1, Registry: r, Bus: bus, Owner: idle{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// start runs a node until the test's end.
+func (n *Node) start(t *testing.T) {
+	ctx, end := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- n.Run(ctx) }()
+	t.Cleanup(func() {
+		end()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func (n *Node) rows() []registry.Row {
+	return n.cfg.Registry.Sessions(benchChanges(1)[0].Row.Application, nil, math.MaxInt, registry.RangeAll, 0)
+}
+
+// TestRosterIsShownAtOneSequence: pages tell of rows as they were later than the batches that have come. They are shown when those
+// have, so that no row goes back to what it was.
+func TestRosterIsShownAtOneSequence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := testNode(t, "a", new(Memory).Bus())
+		n.start(t)
+		synctest.Wait()
+		ctx := t.Context()
+		p := newPeer(n, "b")
+		set := benchChanges(1)[0]
+		version := func(license string) []registry.RowChange {
+			c := set
+			c.Row.License = license
+			return []registry.RowChange{c}
+		}
+		batch := func(sequence uint64, license string) {
+			h := header{kind: kindBatch, node: "b", incarnation: 1, sequence: sequence}
+			msg, _ := appendChanges(appendHeader(nil, h), "b", version(license), math.MaxInt)
+			p.hear(ctx, msg)
+		}
+		batch(9, "before the snapshot")
+		h := header{kind: kindSnapshot, node: "b", incarnation: 1, sequence: 10}
+		p.addPage(&page{header: h, to: 12, rows: version("third")})
+		batch(9, "before the snapshot, once more")
+		batch(12, "third")
+		if rows := n.rows(); len(rows) != 0 {
+			t.Errorf("shown before batch 11: %+v", rows)
+		}
+		batch(11, "second")
+		if rows := n.rows(); len(rows) != 1 || rows[0].License != "third" || p.state != PeerLive {
+			t.Errorf("shown: %+v", rows)
+		}
+		batch(14, "fifth")
+		batch(13, "fourth")
+		batch(13, "fourth")
+		if rows := n.rows(); rows[0].License != "fifth" || p.at.sequence != 14 || !p.gapSince.IsZero() {
+			t.Errorf("followed to %d: %+v", p.at.sequence, rows)
+		}
+		p.end(PeerDead)
+		p.pulls.Wait()
+	})
+}
+
+// TestLastPageSaysHowFarItGoes: what changed and was not published yet when the page was read is in the batches that it names.
+func TestLastPageSaysHowFarItGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := testNode(t, "a", new(Memory).Bus())
+		n.timing.Batch = time.Hour
+		n.start(t)
+		synctest.Wait()
+		for _, c := range benchChanges(2) { // the first is published at once, the second in an hour
+			c.Row.ServerID = api.NewServerID("a", c.Row.Session)
+			if err := n.cfg.Registry.Insert(c.Row, registry.Unlimited); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		p, err := parsePage(n.snapshot(t.Context(), registry.RosterPosition{}))
+		if err != nil || len(p.rows) != 2 || p.sequence != 1 || p.to != 2 || n.position().sequence != 2 {
+			t.Errorf("%+v, %v; the node is at %+v", p, err, n.position())
+		}
+	})
+}
+
+// TestChangesThatAreGivenUpArePulled: a node whose bus is stuck forgets changes, and others notice.
+func TestChangesThatAreGivenUpArePulled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hub Memory
+		bus := gated{hub.Bus(), new(sync.Mutex)}
+		a, b := testNode(t, "a", bus), testNode(t, "b", hub.Bus())
+		a.start(t)
+		b.start(t)
+		time.Sleep(time.Second)
+		bus.gate.Lock()
+		changes := benchChanges(2)
+		for i := range changes {
+			changes[i].Row.ServerID = api.NewServerID("a", changes[i].Row.Session)
+		}
+		stays, comes := changes[0].Row, changes[1].Row
+		if err := a.cfg.Registry.Insert(stays, registry.Unlimited); err != nil {
+			t.Fatal(err)
+		}
+		for range 1<<19 + 5000 { // twice that is more than the registry keeps beside what is on its way
+			if err := a.cfg.Registry.Insert(comes, registry.Unlimited); err != nil {
+				t.Fatal(err)
+			}
+			a.cfg.Registry.Remove(comes.Application, comes.ServerID)
+		}
+		bus.gate.Unlock()
+		time.Sleep(time.Second)
+		if rows := b.rows(); len(rows) != 1 || rows[0].ServerID != stays.ServerID {
+			t.Errorf("%d rows", len(rows))
+		}
+	})
+}
