@@ -39,7 +39,7 @@ var imports = map[string][]string{
 		"internal/websock"},
 	"internal/manage": {"api", "internal/input", "internal/limit", "internal/registry", "internal/store", "internal/tenant", "internal/view",
 		"internal/websock"},
-	"internal/server":  {"api", "internal/gateway", "internal/limit", "internal/manage", "internal/registry", "internal/store", "internal/tenant"},
+	"internal/server":  {"api", "internal/cluster", "internal/gateway", "internal/limit", "internal/manage", "internal/registry", "internal/store", "internal/tenant"},
 	"internal/hostile": {}, // tests only
 	"internal/testkit": {"api", "client", "internal/gateway", "internal/manage", "internal/server"},
 	// registry, pgserver: for bench alone, its synthetic rows and what it is compared with

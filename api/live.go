@@ -105,6 +105,7 @@ type LastConnectionTimeMessage struct {
 type TotalsMessage struct {
 	Type string `json:"type"`
 	Counts
+	Partial string `json:"partial,omitempty"` // "nodes" when rows of other nodes are missing
 }
 
 // StreamError is sent on a stream for what cannot be obeyed, and before the server ends the stream.

@@ -62,7 +62,30 @@ type serveFlags struct {
 	DrainDelay     time.Duration `default:"0s" help:"Between failing /readyz and refusing connections, for balancers to notice."`
 	LogFormat      string        `enum:"text,json" default:"text" help:"Log lines on stderr: ${enum}."`
 
-	Limits limitFlags `embed:"" group:"Limits"`
+	Limits  limitFlags   `embed:"" group:"Limits"`
+	Cluster clusterFlags `embed:"" group:"Cluster"`
+}
+
+// clusterFlags join the node to others.
+type clusterFlags struct {
+	NATS            string `name:"nats" placeholder:"URL,…" help:"NATS servers that connect the nodes: nats://, tls://, ws:// or wss://, with user:password@ or token@."`
+	NATSCredentials string `name:"nats-credentials" placeholder:"FILE" help:"Credentials file for --nats."`
+	NATSToken       string `name:"nats-token" placeholder:"TOKEN" help:"Token for --nats."`
+	ClusterListen   string `placeholder:"ADDR" help:"Instead of --nats: the nodes connect to each other, to this one here."`
+	ClusterPeers    string `placeholder:"ADDR,…" help:"Addresses of other nodes (their --cluster-listen)."`
+	ClusterSecret   string `placeholder:"SECRET" help:"What the nodes prove to each other; 16 bytes at least, the same on all."`
+	ClusterName     string `default:"rollcall" placeholder:"NAME" help:"Clusters of different names never meet, also on the same NATS (${default})."`
+	ClusterTLSCert  string `name:"cluster-tls-cert" placeholder:"FILE" help:"PEM certificate of this node for connections between nodes, or to --nats."`
+	ClusterTLSKey   string `name:"cluster-tls-key" placeholder:"FILE" help:"PEM key of --cluster-tls-cert."`
+	ClusterTLSCA    string `name:"cluster-tls-ca" placeholder:"FILE" help:"PEM certificates that sign those of the other nodes, or of --nats."`
+}
+
+func (f clusterFlags) config() server.ClusterConfig {
+	return server.ClusterConfig{
+		NATS: f.NATS, Credentials: f.NATSCredentials, Token: f.NATSToken,
+		Listen: f.ClusterListen, Peers: f.ClusterPeers, Secret: f.ClusterSecret, Name: f.ClusterName,
+		TLSCert: f.ClusterTLSCert, TLSKey: f.ClusterTLSKey, TLSCA: f.ClusterTLSCA,
+	}
 }
 
 // limitFlags are the limits of pages 2 and 3, and the timing of page 3. Each has a field of the same name in gateway.Limits or
@@ -140,6 +163,7 @@ func (f serveFlags) config(data, logLevel string, logTo io.Writer) (server.Confi
 	cfg := server.Config{
 		Listen: f.Listen, OpsListen: f.OpsListen, TLSCert: f.TLSCert, TLSKey: f.TLSKey, Data: data, Database: f.Database, Node: f.Node,
 		Bootstrap: f.Bootstrap, AdminToken: f.AdminToken, DrainDelay: f.DrainDelay, Drain: f.Drain, Log: slog.New(handler),
+		Cluster: f.Cluster.config(),
 		Gateway: gateway.Limits{
 			MaxSessions:  f.Limits.MaxSessions,
 			HelloTimeout: f.Limits.HelloTimeout, PingInterval: f.Limits.PingInterval, PongTimeout: f.Limits.PongTimeout,

@@ -243,6 +243,16 @@ func (g *Gateway) Apply(app tenant.Application) int {
 	return count.ended
 }
 
+// Swept returns how many sessions of the application the epoch has ended on this node, as Apply has said.
+func (g *Gateway) Swept(app api.ApplicationID, epoch uint64) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if count := g.swept[app]; count != nil && count.epoch == epoch {
+		return count.ended
+	}
+	return 0
+}
+
 // causeOf returns why the sessions that an application's state does not allow end.
 func causeOf(app tenant.Application) cause {
 	switch app.State {

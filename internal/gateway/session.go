@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -328,9 +329,13 @@ func (s *session) expireAt(expires, issued api.Millis, now time.Time) {
 // rowLocked is the registry's part of the record.
 func (s *session) rowLocked() registry.Row {
 	r := &s.record
+	adopted := uint32(0)
+	if r.Lease != nil {
+		adopted = uint32(min(r.Lease.OwnerEpoch, math.MaxUint32)) //nolint:gosec // it counts from 0
+	}
 	return registry.Row{
 		Organization: r.Organization, Application: r.Application, Session: r.ID, ServerID: r.ServerID, CreatedAt: r.CreatedAt,
 		IP: r.IP, ClientID: r.ClientID, Login: r.Login, License: r.License, Authorized: r.Authorized,
-		TokenExpiresAt: r.TokenExpiresAt, LastActiveAt: s.activeAt, Credential: s.credential,
+		TokenExpiresAt: r.TokenExpiresAt, LastActiveAt: s.activeAt, Credential: s.credential, OwnerEpoch: adopted,
 	}
 }

@@ -68,6 +68,7 @@ func (c *call) getApplication() error {
 }
 
 func (c *call) showApplication(app tenant.Application) error {
+	c.partialNodes()
 	reply, err := c.counted(app)
 	if err != nil {
 		c.partialStore(err)
@@ -76,6 +77,7 @@ func (c *call) showApplication(app tenant.Application) error {
 }
 
 func (c *call) showApplications(apps []tenant.Application) error {
+	c.partialNodes()
 	reply := api.ApplicationList{Items: make([]api.Application, 0, len(apps))}
 	var failed error // the first, which says it for all
 	for _, app := range apps {

@@ -102,8 +102,23 @@ func (c *call) json(status int, v any) error {
 
 // partialStore says in the answer that the database did not answer, and why in the log.
 func (c *call) partialStore(err error) {
-	c.w.Header().Set("Rollcall-Partial", "store")
+	c.partial("store")
 	c.warn("answered without the store", err)
+}
+
+// partial says in the answer what it lacks.
+func (c *call) partial(what string) {
+	if old := c.w.Header().Get("Rollcall-Partial"); old != "" && old != what {
+		what = old + ", " + what
+	}
+	c.w.Header().Set("Rollcall-Partial", what)
+}
+
+// partialNodes says so when the rows of some node are not, or not all, here.
+func (c *call) partialNodes() {
+	if len(c.missing()) > 0 {
+		c.partial("nodes")
+	}
 }
 
 func (c *call) warn(what string, err error) {

@@ -23,7 +23,7 @@ func appendMessage(frames []byte, v any) []byte {
 }
 
 // encodeDelta writes one flush in the order of G1: removed, added, updated, last_connection_time, totals.
-func encodeDelta(d *registry.Delta) []byte {
+func (a *API) encodeDelta(d *registry.Delta) []byte {
 	const perMessage = 256 // a row with its frame's header
 	frames := make([]byte, 0, perMessage*(len(d.Removed)+len(d.Added)+len(d.Updated)+2))
 	for _, id := range d.Removed {
@@ -39,7 +39,11 @@ func encodeDelta(d *registry.Delta) []byte {
 		frames = appendMessage(frames, api.LastConnectionTimeMessage{Type: api.TypeLastConnectionTime, Value: *d.LastConnection})
 	}
 	if d.Counts != nil {
-		frames = appendMessage(frames, api.TotalsMessage{Type: api.TypeTotals, Counts: *d.Counts})
+		totals := api.TotalsMessage{Type: api.TypeTotals, Counts: *d.Counts}
+		if len(a.missing()) > 0 {
+			totals.Partial = "nodes"
+		}
+		frames = appendMessage(frames, totals)
 	}
 	return frames
 }

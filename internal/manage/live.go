@@ -71,6 +71,7 @@ func (c *call) live() error {
 		return c.stream(q)
 	}
 	c.w.Header().Set(api.ApplicationHeader, app.ID.String())
+	c.partialNodes()
 	return c.json(http.StatusOK, api.LiveList{Success: true, Message: "OK", View: c.registry.List(q)})
 }
 

@@ -42,6 +42,8 @@ type Config struct {
 	Metrics    prometheus.Registerer // nil = none
 	Limits     Limits
 	Room       func() bool // whether the node can keep one more stream; nil = always
+	// Missing returns the nodes of which not all rows are here: answers are partial while there are any. nil = the node is alone.
+	Missing func() []string
 }
 
 // Limits are the management API's numbers; zero values give the defaults of package api.
@@ -94,9 +96,12 @@ type API struct {
 	metrics  *metrics
 	limits   Limits
 	room     func() bool
+	missing  func() []string
 	mux      *http.ServeMux
 	rates    rates
 	streams  streams
+
+	clustered bool // there may be other nodes
 }
 
 // New returns the API.
@@ -109,6 +114,10 @@ func New(cfg Config) *API {
 		registry: cfg.Registry, tenants: cfg.Tenants, records: cfg.Records, owner: cfg.Owner, leases: cfg.Leases,
 		admin: sha256.Sum256([]byte(cfg.AdminToken)), noAdmin: cfg.AdminToken == "",
 		log: cfg.Log, metrics: newMetrics(cfg.Metrics, cfg.Limits), limits: cfg.Limits, room: cfg.Room,
+		missing: cfg.Missing, clustered: cfg.Missing != nil,
+	}
+	if a.missing == nil {
+		a.missing = func() []string { return nil }
 	}
 	if a.room == nil {
 		a.room = func() bool { return true }

@@ -51,6 +51,7 @@ func (c *call) listSessions() error {
 	}
 	at := now()
 	q.since = keptSince(app, at)
+	c.partialNodes() // before the rows are read: what comes meanwhile only makes the answer better
 	sessions, more, err := c.read(c.r.Context(), id, q, at)
 	if err != nil {
 		c.partialStore(err)
@@ -78,6 +79,7 @@ func (c *call) getSession() error {
 		return err
 	}
 	at := now()
+	c.partialNodes()
 	f, err := c.find(app, session, at)
 	if err != nil {
 		return err
@@ -105,7 +107,7 @@ func (c *call) find(app tenant.Application, id api.SessionID, at api.Millis) (fo
 		if row, live := c.registry.Get(app.ID, id); live {
 			return found{row: &row, record: &rec}, nil
 		}
-		if rec.Lease != nil { // nobody holds it since its node stopped; it may be taken up again
+		if rec.Lease != nil || c.clustered { // nobody holds it since its node stopped, or its node is not seen: it reads as disconnected
 			return found{record: &rec}, nil
 		}
 	case err != nil:
@@ -132,6 +134,7 @@ func (c *call) revokeSessions() error {
 	if err != nil {
 		return err
 	}
+	c.partialNodes() // a node that is cut off applies it as soon as it hears of it
 	c.settle(ctx)
 	return c.json(http.StatusOK, api.DisconnectResult{Success: true, DisconnectedCount: n})
 }
@@ -140,7 +143,7 @@ func (c *call) revokeSessions() error {
 // crash. Where it cannot mean that, it says so.
 func (c *call) settle(ctx context.Context) {
 	if !c.records.Flush(ctx) {
-		c.w.Header().Set("Rollcall-Partial", "store")
+		c.partial("store")
 	}
 }
 

@@ -155,7 +155,7 @@ func (s *stream) writeUntil(period context.Context) bool {
 		delta, err := s.current().Next(period)
 		switch {
 		case err == nil:
-			if !s.flush(delta.Encoded(encodeDelta)) {
+			if !s.flush(delta.Encoded(s.encodeDelta)) {
 				return false
 			}
 		case errors.Is(err, registry.ErrGone):

@@ -77,9 +77,12 @@ func (s *Server) Run(ctx context.Context) error {
 	crowd := newCrowd(s.log)
 
 	// The engine outlives sessions and API: what ends last has something to write to.
-	stopEngine := crowd.start("engine",
-		part{"recorder", s.recorder.Run}, part{"tenants", s.tenants.Run}, part{"gateway", s.gateway.Run},
-		part{"beat", s.beat}, part{"retention", s.retain}, part{"trim", s.trim}, part{"sweep", s.sweepLeases})
+	engine := []part{{"recorder", s.recorder.Run}, {"tenants", s.tenants.Run}, {"gateway", s.gateway.Run},
+		{"beat", s.beat}, {"retention", s.retain}, {"trim", s.trim}, {"sweep", s.sweepLeases}}
+	if s.cluster != nil {
+		engine = append(engine, part{"cluster", s.cluster.Run})
+	}
+	stopEngine := crowd.start("engine", engine...)
 	stopAPI := crowd.start("api", part{"manage", s.manage.Run})
 	stopHTTP := crowd.start("http", part{"listener", func(context.Context) error { return serve(main, s.listener) }})
 	stopOps := func() {}
@@ -171,6 +174,7 @@ func (s *Server) beat(ctx context.Context) error {
 	var taken error
 	_ = every(ctx, beatInterval, func() { // it ends with ctx, which is no error
 		err := s.beatOnce(ctx)
+		s.expect(ctx)
 		switch was := s.beatErr.Load(); {
 		case err == nil || ctx.Err() != nil:
 			s.beatErr.Store(nil)
@@ -203,6 +207,9 @@ func (s *Server) beatOnce(ctx context.Context) error {
 	}
 	s.incarnation.Store(incarnation)
 	s.recorder.Renew(incarnation)
+	if s.cluster != nil {
+		s.cluster.Reincarnate(incarnation)
+	}
 	s.log.Warn("the node was taken for dead and comes back under a new incarnation", "incarnation", incarnation,
 		"sessions", s.gateway.Restate(), "reason", err)
 	return nil

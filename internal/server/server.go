@@ -23,7 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
-	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/cluster"
 	"github.com/rollcallhq/rollcall/internal/gateway"
 	"github.com/rollcallhq/rollcall/internal/manage"
 	"github.com/rollcallhq/rollcall/internal/registry"
@@ -47,6 +47,7 @@ type Config struct {
 	Drain          time.Duration  // how long a drain may take in all, DrainDelay included; 0 = 20 s
 	Descriptors    int            // that the node may use; 0 = as many as the process may open
 	Reserve        int            // of these, needed by other code in the process
+	Cluster        ClusterConfig
 	Gateway        gateway.Limits // MaxSessions 0 = as many as the descriptors allow
 	Manage         manage.Limits
 	Log            *slog.Logger // nil = discard
@@ -77,6 +78,8 @@ type Server struct {
 	tenants     *tenant.Directory
 	gateway     *gateway.Gateway
 	manage      *manage.API
+	bus         cluster.Bus   // nil on a node that is alone
+	cluster     *cluster.Node // the same
 	metrics     *prometheus.Registry
 	beatErr     atomic.Pointer[error]
 
@@ -138,7 +141,7 @@ func (cfg *Config) complete() error {
 	if cfg.DrainDelay < 0 || cfg.DrainDelay >= cfg.Drain {
 		return fmt.Errorf("drain-delay: %s must not be negative and must be shorter than drain (%s)", cfg.DrainDelay, cfg.Drain)
 	}
-	return nil
+	return cfg.Cluster.complete(cfg.Database == "" || strings.HasPrefix(cfg.Database, "sqlite:"))
 }
 
 // open acquires everything that New promises, in the order in which each step can still be refused.
@@ -161,7 +164,9 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err = s.claim(ctx); err != nil {
 		return fmt.Errorf("database: %w", err)
 	}
-	s.assemble()
+	if err = s.assemble(ctx); err != nil {
+		return err
+	}
 	return s.listen(ctx)
 }
 
@@ -213,19 +218,34 @@ func (s *Server) lapse() time.Duration {
 }
 
 // assemble builds the parts; nothing runs yet.
-func (s *Server) assemble() {
-	s.rows = registry.New(registry.Config{})
+func (s *Server) assemble(ctx context.Context) error {
+	s.rows = registry.New(registry.Config{Node: s.cfg.Node})
 	s.recorder = store.NewRecorder(store.RecorderConfig{Records: s.db.Records(), Log: s.log, Metrics: s.metrics,
 		Incarnation: s.incarnation.Load()})
 	s.gateway = gateway.New(gateway.Config{
 		Node: s.cfg.Node, Incarnation: s.incarnation.Load(), Registry: s.rows, Tenants: s.tenants, Records: s.recorder,
 		Log: s.log, Metrics: s.metrics, Limits: s.cfg.Gateway, Room: s.room,
 	})
-	s.tenants.OnApplication(s.gateway.Apply)
+	s.tenants.OnApplication(s.apply)
+	if err := s.joinCluster(ctx); err != nil {
+		return err
+	}
+	// The node's row is written: whoever revokes from now on waits for this node. What was revoked before is read here.
+	if err := s.tenants.CatchUp(ctx); err != nil {
+		return fmt.Errorf("database: %w", err)
+	}
 	s.manage = manage.New(manage.Config{
-		Registry: s.rows, Tenants: s.tenants, Records: s.recorder, Owner: owner{s.gateway, s.tenants}, Leases: s.gateway,
+		Registry: s.rows, Tenants: s.tenants, Records: s.recorder, Owner: owner{s.gateway, s.tenants, s.cluster}, Leases: s.gateway, Missing: s.missing(),
 		AdminToken: s.adminToken, Log: s.log, Metrics: s.metrics, Limits: s.cfg.Manage, Room: s.room,
 	})
+	return nil
+}
+
+// apply brings registry and sessions to an application's state.
+func (s *Server) apply(app tenant.Application) int {
+	ended := s.gateway.Apply(app)
+	s.rows.SetIdleAfter(app.ID, app.IdleAfter)
+	return ended
 }
 
 // kept returns how many connections of the main listener sessions and streams have taken over.
@@ -233,21 +253,6 @@ func (s *Server) kept() int { return s.gateway.Sockets() + s.manage.Streams() }
 
 // room tells whether one more of them leaves enough for plain requests.
 func (s *Server) room() bool { return s.kept()+s.gateway.EventStreams() < places(s.budget.kept) }
-
-// owner is manage.Owner on a node that has no cluster: every session is its own.
-type owner struct {
-	gateway *gateway.Gateway
-	tenants *tenant.Directory
-}
-
-func (o owner) Disconnect(ctx context.Context, app api.ApplicationID, id api.ServerID, by tenant.Actor, reason string) (bool, error) {
-	return o.gateway.Disconnect(ctx, app, id, by, reason), nil
-}
-
-func (o owner) Revoke(ctx context.Context, app api.ApplicationID, by tenant.Actor, reason string) (int, error) {
-	_, n, err := o.tenants.Revoke(ctx, app, by, reason)
-	return n, err
-}
 
 // readiness is what /readyz answers: draining and starting fail it, trouble of the engine only shows (page 2).
 func (s *Server) readiness() manage.Readiness {
@@ -268,6 +273,7 @@ func (s *Server) readiness() manage.Readiness {
 	if err := s.beatErr.Load(); err != nil {
 		reasons = append(reasons, fmt.Sprintf("store: the node's sign of life cannot be written (%v)", *err))
 	}
+	reasons = append(reasons, s.clusterTrouble()...)
 	if reasons != nil {
 		return manage.Readiness{Status: "degraded", Reasons: reasons}
 	}
@@ -298,6 +304,9 @@ func (s *Server) release() {
 		if l != nil {
 			_ = l.Close() // closed by its http.Server already, when it ran
 		}
+	}
+	if s.bus != nil {
+		s.bus.Stop() // done already, when it ran
 	}
 	if s.db != nil {
 		if err := s.db.Close(); err != nil {

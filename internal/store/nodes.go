@@ -24,8 +24,9 @@ const (
 	// The condition is repeated in the write, so that a node that beats at this moment either is fenced or lives.
 	fenceNodes = `UPDATE nodes SET fenced_at = {now}
 		WHERE fenced_at = 0 AND ((name = ? AND incarnation < ?) OR (name <> ? AND beat_at < {now} - ?))`
-	holdNode   = `SELECT incarnation FROM nodes WHERE incarnation = ? AND fenced_at = 0 {hold}`
-	selectNode = `SELECT name, beat_at, fenced_at FROM nodes WHERE incarnation = ?`
+	livingNodes = `SELECT name, max(incarnation) FROM nodes WHERE fenced_at = 0 AND beat_at >= {now} - ? GROUP BY name`
+	holdNode    = `SELECT incarnation FROM nodes WHERE incarnation = ? AND fenced_at = 0 {hold}`
+	selectNode  = `SELECT name, beat_at, fenced_at FROM nodes WHERE incarnation = ?`
 	// Asked again and again for the next one it walks the distinct incarnations of the open records by index, however many records
 	// each has.
 	nextOpen = `SELECT min(incarnation) FROM sessions WHERE ended_at = 0 AND incarnation > ?`
@@ -69,6 +70,21 @@ func (n nodes) Beat(ctx context.Context, name string, incarnation int64) error {
 		return fmt.Errorf("node %s, incarnation %d: %w", name, incarnation, n.why(ctx, name, incarnation))
 	}
 	return nil
+}
+
+func (n nodes) Living(ctx context.Context, lapse time.Duration) (map[string]int64, error) {
+	living := map[string]int64{}
+	_, err := list(ctx, n.engine, func(row scanner) (none struct{}, err error) {
+		var name string
+		var incarnation int64
+		err = row.Scan((*text)(&name), &incarnation)
+		living[name] = incarnation
+		return none, err
+	}, livingNodes, lapse.Milliseconds())
+	if err != nil {
+		return nil, fmt.Errorf("read the nodes that live: %w", err)
+	}
+	return living, nil
 }
 
 // why tells what an incarnation that may not beat has lost.

@@ -66,8 +66,9 @@ type Directory struct {
 	away error // of the last read of the database
 	tell func(Application) int
 	// queue holds the applications that changed and whose change tell has not been called with, each once, in version order.
-	queue  []api.ApplicationID
-	queued map[api.ApplicationID]bool
+	queue   []api.ApplicationID
+	queued  map[api.ApplicationID]bool
+	applied int64 // the version whose changes tell has been called with
 	// counts holds, for applications that are being revoked here, what tell returned for each epoch.
 	counts map[api.ApplicationID]map[uint64]int
 }
@@ -185,6 +186,26 @@ func (d *Directory) pollOnce(ctx context.Context) {
 	}
 }
 
+// CatchUp reads what changed and returns when OnApplication's function was called with it. With the database away it returns
+// unavailable.
+func (d *Directory) CatchUp(ctx context.Context) error {
+	err := d.refresh(ctx)
+	if err == nil {
+		err = d.deliver(ctx)
+	}
+	if err != nil {
+		return unavailable("the configuration cannot be read", err)
+	}
+	return nil
+}
+
+// Applied returns the version of the configuration whose changes OnApplication's function was called with.
+func (d *Directory) Applied() int64 {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.applied
+}
+
 // wake has Run's teller look at the queue.
 func (d *Directory) wake() {
 	select {
@@ -274,7 +295,7 @@ func (d *Directory) drain() {
 	for {
 		d.mu.Lock()
 		if len(d.queue) == 0 {
-			d.queue = nil
+			d.queue, d.applied = nil, d.mem.version
 			d.mu.Unlock()
 			return
 		}

@@ -4,6 +4,7 @@ package testkit
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -82,7 +83,9 @@ const bootstrap = `organizations:
 type Config struct {
 	Data          string // "" = the test's own directory; give one to restart on it
 	Database      string // "" = SQLite in Data
-	MaxAuthorized int    // of Org's plan; 0 = unlimited
+	Node          string // "" = srv-01
+	Cluster       server.ClusterConfig
+	MaxAuthorized int // of Org's plan; 0 = unlimited
 	IdleAfter     time.Duration
 	Gateway       gateway.Limits
 	Manage        manage.Limits
@@ -123,7 +126,8 @@ func Start(t testing.TB, cfg Config) *Server {
 		cert, key, client = Certificate(t)
 	}
 	srv, err := server.New(t.Context(), server.Config{
-		Listen: "127.0.0.1:0", OpsListen: "127.0.0.1:0", Data: cfg.Data, Database: cfg.Database, Node: "srv-01", Bootstrap: file,
+		Listen: "127.0.0.1:0", OpsListen: "127.0.0.1:0", Data: cfg.Data, Database: cfg.Database, Node: cmp.Or(cfg.Node, "srv-01"),
+		Bootstrap: file, Cluster: cfg.Cluster,
 		TLSCert: cert, TLSKey: key,
 		Drain: 10 * time.Second, Gateway: cfg.Gateway, Manage: cfg.Manage, Log: log,
 	})

@@ -19,6 +19,7 @@ var nodeTests = []test{
 	{"the swept write nothing until they come back", testFenced},
 	{"a sweep during writes", testFenceWaits},
 	{"many records", testSweepMany},
+	{"the living are known", testLiving},
 	{"sweeps at the same time", testSweepConcurrent},
 }
 
@@ -293,4 +294,26 @@ func testSweepConcurrent(t *testing.T, db store.DB) {
 	}
 	wg.Wait()
 	same(t, "closed by all together", total, 20)
+}
+
+// testLiving: who was swept, or has not been seen for long, is not among the living; of two incarnations the newer is.
+func testLiving(t *testing.T, db store.DB) {
+	claim(t, db, "a")
+	a, b := claim(t, db, "a"), claim(t, db, "b")
+	living, err := db.Nodes().Living(t.Context(), lapse)
+	fatal(t, err)
+	if living["a"] != a || living["b"] != b || len(living) != 3 { // and the one that every test has
+		t.Errorf("living: %v, want a %d and b %d", living, a, b)
+	}
+	later(t, db, 20*time.Millisecond)
+	fatal(t, db.Nodes().Beat(t.Context(), "a", a))
+	if living, err = db.Nodes().Living(t.Context(), 10*time.Millisecond); err != nil || living["b"] != 0 {
+		t.Errorf("b was silent: %v, %v", living, err)
+	}
+	later(t, db, 20*time.Millisecond)
+	fatal(t, db.Nodes().Beat(t.Context(), "a", a))
+	sweep(t, db, "a", a, 10*time.Millisecond)
+	if living, err = db.Nodes().Living(t.Context(), lapse); err != nil || len(living) != 1 || living["a"] != a {
+		t.Errorf("after a sweep: %v, %v", living, err)
+	}
 }
