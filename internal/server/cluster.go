@@ -11,6 +11,7 @@ import (
 	"github.com/rollcallhq/rollcall/internal/cluster"
 	"github.com/rollcallhq/rollcall/internal/gateway"
 	"github.com/rollcallhq/rollcall/internal/registry"
+	"github.com/rollcallhq/rollcall/internal/store"
 	"github.com/rollcallhq/rollcall/internal/tenant"
 )
 
@@ -82,7 +83,7 @@ func (s *Server) joinCluster(ctx context.Context) (err error) {
 	}
 	s.cluster, err = cluster.New(cluster.Config{
 		Node: s.cfg.Node, Incarnation: s.incarnation.Load(), Registry: s.rows, Bus: s.bus,
-		Owner: obedient{owner{s.gateway, s.tenants, nil}}, Version: s.tenants.Applied, Lost: s.superseded,
+		Owner: obedient{owner{s.gateway, s.tenants, nil}, s.recorder}, Version: s.tenants.Applied, Lost: s.superseded,
 		Log: s.log, Metrics: s.metrics, Timing: s.cfg.Cluster.Timing,
 	})
 	return err
@@ -161,11 +162,17 @@ func (o owner) Revoke(ctx context.Context, app api.ApplicationID, by tenant.Acto
 }
 
 // obedient is cluster.Owner: it does here what other nodes ask.
-type obedient struct{ owner }
+type obedient struct {
+	owner
+	records *store.Recorder
+}
 
-// Disconnect implements cluster.Owner.
+// Disconnect implements cluster.Owner. Its answer means what the operator is told: that the end is recorded, where the database
+// takes records.
 func (o obedient) Disconnect(ctx context.Context, app api.ApplicationID, id api.ServerID, by, reason string) bool {
-	return o.gateway.Disconnect(ctx, app, id, tenant.Actor(by), reason)
+	ended := o.gateway.Disconnect(ctx, app, id, tenant.Actor(by), reason)
+	o.records.Flush(ctx)
+	return ended
 }
 
 // Applied implements cluster.Owner.
@@ -173,6 +180,7 @@ func (o obedient) Applied(ctx context.Context, app api.ApplicationID, epoch uint
 	if err := o.tenants.CatchUp(ctx); err != nil {
 		return 0, err
 	}
+	o.records.Flush(ctx)
 	return o.gateway.Swept(app, epoch), nil
 }
 

@@ -1,0 +1,170 @@
+package server_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/server"
+	"github.com/rollcallhq/rollcall/internal/store/storetest"
+	"github.com/rollcallhq/rollcall/internal/testkit"
+)
+
+// startNodes starts nodes that connect to each other, on one PostgreSQL database.
+func startNodes(t *testing.T, n int) []*testkit.Server {
+	t.Helper()
+	database := storetest.Database(t, storetest.Postgres(t))
+	var addresses []string
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addresses = append(addresses, l.Addr().String())
+		_ = l.Close()
+	}
+	nodes := make([]*testkit.Server, n)
+	for i := range nodes {
+		nodes[i] = testkit.Start(t, testkit.Config{Database: database, Node: nodeName(i), Cluster: server.ClusterConfig{
+			Listen: addresses[i], Peers: strings.Join(addresses, ","), Secret: "sixteen-bytes-at-least"}})
+	}
+	for _, s := range nodes {
+		whole(t, s)
+	}
+	return nodes
+}
+
+func nodeName(i int) string { return fmt.Sprintf("srv-%02d", i+1) }
+
+// whole waits until a node sees all others.
+func whole(t *testing.T, s *testkit.Server) {
+	t.Helper()
+	testkit.Eventually(t, "every node is seen", func() bool {
+		status, body := ready(t, s)
+		return status == http.StatusOK && strings.Contains(body, `"ready"`)
+	})
+}
+
+func ready(t *testing.T, s *testkit.Server) (int, string) {
+	t.Helper()
+	resp, err := http.Get(s.Ops + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+// sameEverywhere waits until every node lists exactly these sessions.
+func sameEverywhere(t *testing.T, nodes []*testkit.Server, held []*session) {
+	t.Helper()
+	want := []string{}
+	for _, c := range held {
+		want = append(want, c.ServerID)
+	}
+	slices.Sort(want)
+	for i, s := range nodes {
+		var got []string
+		testkit.Eventually(t, nodeName(i)+" lists what is connected", func() bool {
+			got = []string{}
+			for _, row := range list(t, s, url.Values{"pageSize": {"50"}}).Items {
+				got = append(got, string(row.ServerID))
+			}
+			slices.Sort(got)
+			return slices.Equal(got, want)
+		})
+	}
+}
+
+// TestCluster: every node shows and commands every session (page 4).
+func TestCluster(t *testing.T) {
+	nodes := startNodes(t, 3)
+	streams := make([]*watcher, 3)
+	for i, s := range nodes {
+		streams[i] = watch(t, s, testkit.Key, url.Values{"totals": {"true"}}, 0)
+	}
+	var held []*session
+	for i := range 9 {
+		held = append(held, mustOpen(t, nodes[i%3], hello(testkit.Token(t, nil), nil)))
+	}
+	sameEverywhere(t, nodes, held)
+
+	t.Run("disconnect from another node", func(t *testing.T) {
+		c := held[0] // at srv-01
+		status, body := nodes[1].Do(t, testkit.Key, http.MethodDelete, sessionsPath(testkit.App, "/"+c.ID+"?reason=why"), nil)
+		var result api.DisconnectResult
+		decode(t, status, http.StatusOK, body, &result)
+		if result.DisconnectedCount != 1 {
+			t.Errorf("disconnectedCount %d", result.DisconnectedCount)
+		}
+		if f := c.end(t, int(api.CloseDisconnected)); f.Reason != "why" {
+			t.Errorf("reason %q", f.Reason)
+		}
+		held = held[1:]
+		if n := list(t, nodes[1], url.Values{}).Total; n != len(held) {
+			t.Errorf("%d sessions after the answer, want %d", n, len(held))
+		}
+		var got api.SessionReply
+		nodes[2].Get(t, testkit.Key, sessionsPath(testkit.App, "/"+c.ID+"?details=true"), &got)
+		if d := got.Session.Details; d == nil || d.EndReason != api.EndDisconnected || d.EndedBy != "0123456789abcdef" || d.Reason != "why" {
+			t.Errorf("record: %+v", d)
+		}
+		sameEverywhere(t, nodes, held)
+	})
+	t.Run("streams", func(t *testing.T) {
+		for i, w := range streams {
+			want := viewJSON(t, list(t, nodes[i], url.Values{"totals": {"true"}}).View, w.query)
+			testkit.Eventually(t, "the page of "+nodeName(i), func() bool { return w.page(t) == want })
+		}
+	})
+	t.Run("a change of a tenant reaches every node within a second", func(t *testing.T) {
+		if status, body := nodes[0].Do(t, nodes[0].AdminToken, http.MethodDelete, "/api/v1/admin/api-keys/readreadreadread", nil); status >= 300 {
+			t.Fatalf("the admin route answered %d %s", status, body)
+		}
+		for _, s := range nodes {
+			testkit.Eventually(t, "the key is refused", func() bool {
+				status, _ := s.Do(t, testkit.ReadKey, http.MethodGet, livePath(url.Values{}), nil)
+				return status == http.StatusUnauthorized
+			})
+		}
+	})
+	t.Run("revoke all", func(t *testing.T) {
+		start := time.Now()
+		status, body := nodes[2].Do(t, testkit.Key, http.MethodDelete, sessionsPath(testkit.App, ""), nil)
+		var result api.DisconnectResult
+		decode(t, status, http.StatusOK, body, &result)
+		if result.DisconnectedCount != len(held) {
+			t.Errorf("disconnectedCount %d, want %d", result.DisconnectedCount, len(held))
+		}
+		for i, s := range nodes {
+			if n := list(t, s, url.Values{}).Total; i == 2 && n != 0 {
+				t.Errorf("%s has %d sessions after the answer", nodeName(i), n)
+			}
+		}
+		for _, c := range held {
+			c.end(t, int(api.CloseRevoked))
+		}
+		t.Logf("revoked in %s", time.Since(start))
+		sameEverywhere(t, nodes, nil)
+	})
+	t.Run("a node says goodbye", func(t *testing.T) {
+		anybody := hello("", map[string]any{"token": nil, "publishableKey": testkit.PublishableKey})
+		goes, stays := mustOpen(t, nodes[0], anybody), mustOpen(t, nodes[1], anybody)
+		sameEverywhere(t, nodes, []*session{goes, stays})
+		nodes[0].Stop(t)
+		goes.end(t, int(api.CloseGoingAway))
+		sameEverywhere(t, nodes[1:], []*session{stays})
+		whole(t, nodes[1])
+	})
+}
