@@ -242,6 +242,30 @@ func TestNATSRefuses(t *testing.T) {
 	}
 }
 
+// TestClustersOfOtherNamesNeverMeet on one NATS server.
+func TestClustersOfOtherNamesNeverMeet(t *testing.T) {
+	ns := natsServer(t, &server.Options{})
+	faults := clustertest.NewFaults(1)
+	start := func(name, of string) *clustertest.Member {
+		b, err := cluster.NewNATS(cluster.NATSConfig{URLs: "nats://" + ns.Addr().String(), Cluster: of, Node: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := clustertest.Start(t, name, 1, b, faults, clustertest.Real)
+		t.Cleanup(m.Stop)
+		m.Open(5)
+		return m
+	}
+	a, b, other := start("a", "one"), start("b", "one"), start("c", "two")
+	clustertest.Within(t, 10*time.Second, "one cluster", func() string { return clustertest.Differ(a, b) })
+	if peers := other.Peers(); len(peers) != 0 || other.Registry.Stats().Sessions != 5 {
+		t.Errorf("the other cluster knows %+v", peers)
+	}
+	if _, err := other.Ask(t.Context(), "a", "x", nil); err == nil {
+		t.Error("a node of another cluster answers")
+	}
+}
+
 // TestNATSComesBack: a server that is not there yet, and one that goes away, are tried for ever, and the rows are exact again.
 func TestNATSComesBack(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

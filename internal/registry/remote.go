@@ -155,7 +155,7 @@ func (r *Registry) lockFor(org api.OrganizationID, app api.ApplicationID) *appli
 		return nil
 	}
 	o := r.organization(org)
-	o.mu.Lock()
+	o.lock()
 	return o.applicationLocked(app)
 }
 
@@ -317,7 +317,7 @@ func (r *Registry) Swap(roster *Roster) (lost []Row) {
 	begin := func(o *organization) {
 		if _, has := begun[o]; !has {
 			begun[o] = struct{}{}
-			o.mu.Lock()
+			o.lock()
 			o.beginSwapLocked()
 			o.unlock()
 		}
@@ -350,7 +350,7 @@ func (r *Registry) Swap(roster *Roster) (lost []Row) {
 		r.lazily(rows.organization, app, -1)
 	}
 	for o := range begun {
-		o.mu.Lock()
+		o.lock()
 		o.endSwapLocked()
 		o.unlock()
 	}
@@ -379,7 +379,7 @@ func (r *Registry) lazily(org api.OrganizationID, app api.ApplicationID, n int) 
 // BuildIndexes puts the rows that Swap brought into the indexes. Until then searches are right, and look at rows one by one.
 func (r *Registry) BuildIndexes() {
 	for _, o := range r.all() {
-		o.mu.Lock()
+		o.lock()
 		applications := make([]*application, 0, len(o.applications))
 		for _, a := range o.applications {
 			applications = append(applications, a)
@@ -387,7 +387,7 @@ func (r *Registry) BuildIndexes() {
 		o.unlock()
 		for _, a := range applications {
 			for done := false; !done; {
-				o.mu.Lock()
+				o.lock()
 				a.rows.slots.buildIndex(lockedSteps)
 				done = !a.rows.slots.indexing || a.rows.slots.indexed()
 				o.unlock()
@@ -398,7 +398,7 @@ func (r *Registry) BuildIndexes() {
 
 // owning returns the applications in which the owner has rows.
 func (o *organization) owning(of owner) (applications []*application) {
-	o.mu.Lock()
+	o.lock()
 	defer o.unlock()
 	for _, a := range o.applications {
 		if a.owned[of] > 0 {
@@ -411,7 +411,7 @@ func (o *organization) owning(of owner) (applications []*application) {
 // leave takes out the rows of an owner that are not in its roster.
 func (a *application) leave(of owner, roster *rosterRows) {
 	o := a.organization
-	o.mu.Lock()
+	o.lock()
 	all := a.rows.order.Copy()
 	o.unlock()
 	var gone []api.SessionID
@@ -422,7 +422,7 @@ func (a *application) leave(of owner, roster *rosterRows) {
 		return true
 	})
 	for part := range slices.Chunk(gone, lockedSteps) {
-		o.mu.Lock()
+		o.lock()
 		for _, session := range part {
 			a.followLocked(of, RowGone, session, 0)
 		}

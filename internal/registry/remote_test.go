@@ -357,7 +357,7 @@ func TestSwapIsOneStep(t *testing.T) {
 		o := w.organization(testOrganization(0))
 		follow := follow(t.Context(), w, w.query(1, 50))
 		time.Sleep(time.Minute)
-		o.mu.Lock()
+		o.lock()
 		o.beginSwapLocked()
 		o.unlock()
 		w.Follow("srv-02", []RowChange{remoteSet("srv-02", w.row(1))})
@@ -366,7 +366,7 @@ func TestSwapIsOneStep(t *testing.T) {
 			t.Errorf("%d steps in the middle of a swap", n)
 		}
 		w.Follow("srv-02", []RowChange{{Kind: RowGone, Row: w.row(1)}, remoteSet("srv-02", w.row(2))})
-		o.mu.Lock()
+		o.lock()
 		o.endSwapLocked()
 		o.unlock()
 		synctest.Wait()
