@@ -92,6 +92,9 @@ func (l Limits) withDefaults() Limits {
 // elsewhere one waits for at most a second.
 const tellers = 512
 
+// massEnd is how many sessions must end together for their records to be written only after their clients were told.
+const massEnd = 500
+
 // openWorkers is how many sessions are served at once, beside the hellos; most turns take microseconds, but an authorize waits for
 // its record.
 const openWorkers = 64
@@ -282,6 +285,9 @@ func (g *Gateway) endAll(sessions []*session, why func() cause) int {
 	}
 	for i := range endings {
 		endings[i].settle()
+	}
+	if len(endings) >= massEnd {
+		defer g.cfg.Records.Hold(time.Second)()
 	}
 	var wg sync.WaitGroup
 	var next atomic.Int64

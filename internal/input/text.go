@@ -9,6 +9,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // check walks one whole JSON value and refuses what encoding/json lets pass: names given twice (RFC 8259, section 4, leaves open
@@ -97,6 +98,9 @@ func loneSurrogate(data []byte) bool {
 func decodeString(raw json.RawMessage) (s string, ok bool) {
 	if len(raw) == 0 || raw[0] != '"' || loneSurrogate(raw) {
 		return "", false
+	}
+	if plain := raw[1 : len(raw)-1]; bytes.IndexByte(plain, '\\') < 0 && utf8.Valid(plain) {
+		return string(plain), true // as most are; the rest needs more than a look
 	}
 	err := json.Unmarshal(raw, &s)
 	return s, err == nil

@@ -58,7 +58,8 @@ type queue struct {
 	flight map[recordKey]*item
 	// ended has the newest item of every record that is waiting or in flight with its end, in list order.
 	ended  map[api.ApplicationID]*btree.BTreeG[*item]
-	bytes  int // estimated size of everything above
+	bytes  int       // estimated size of everything above
+	held   time.Time // until when the patient items are to wait
 	closed bool
 }
 
@@ -192,8 +193,12 @@ func (q *queue) signal() {
 func (q *queue) take(limit int) []*item {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	hurried := min(len(q.hurried), limit-min(len(q.patient), limit/4))
-	batch := slices.Concat(cut(&q.hurried, hurried), cut(&q.patient, min(len(q.patient), limit-hurried)))
+	patient := len(q.patient)
+	if time.Now().Before(q.held) {
+		patient = 0
+	}
+	hurried := min(len(q.hurried), limit-min(patient, limit/4))
+	batch := slices.Concat(cut(&q.hurried, hurried), cut(&q.patient, min(patient, limit-hurried)))
 	q.batch = batch
 	for _, it := range batch {
 		key := keyOf(&it.rec)
@@ -201,6 +206,14 @@ func (q *queue) take(limit int) []*item {
 		q.flight[key] = it
 	}
 	return batch
+}
+
+// hold has the patient items wait until then; a time that has passed lets them go.
+func (q *queue) hold(until time.Time) {
+	q.mu.Lock()
+	q.held = until
+	q.mu.Unlock()
+	q.signal()
 }
 
 // cut takes the first n items away.

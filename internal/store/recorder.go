@@ -145,6 +145,17 @@ func (r *Recorder) End(rec Record, denials ...Denial) {
 	}
 }
 
+// Hold keeps back records that nobody waits for, until release is called, or d has passed: writing the ends of thousands of sessions
+// takes the processors from telling their clients. A clean stop does not wait for it.
+func (r *Recorder) Hold(d time.Duration) (release func()) {
+	r.queue.hold(time.Now().Add(d))
+	over := time.AfterFunc(d, r.queue.signal)
+	return func() {
+		over.Stop()
+		r.queue.hold(time.Time{})
+	}
+}
+
 // wait waits for an item as Commit promises.
 func (r *Recorder) wait(ctx context.Context, it *item) error {
 	if it.settled() {

@@ -296,6 +296,30 @@ func TestOpensGoFirst(t *testing.T) {
 	})
 }
 
+// TestHold: ends wait while they are held back, and no longer than that; what somebody waits for does not.
+func TestHold(t *testing.T) {
+	bubble(t, store.RecorderConfig{}, func(t *testing.T, r *store.Recorder, f *fakeRecords) {
+		for name, release := range map[string]time.Duration{"released": 300 * time.Millisecond, "forgotten": time.Hour} {
+			rec := endOf(newRecord(1), 2)
+			start := time.Now()
+			let := r.Hold(time.Second)
+			time.AfterFunc(release, let)
+			r.End(rec)
+			commit(t, stage(t, r, newRecord(1)))
+			equal(t, name+": an open waited", time.Since(start), 0)
+			if _, ok := f.row(rec); ok {
+				t.Error(name, "is written while held")
+			}
+			if !r.Flush(t.Context()) {
+				t.Error(name, "is not durable")
+			}
+			equal(t, name+": the end waited", time.Since(start), min(release, time.Second))
+		}
+		r.Hold(time.Hour)
+		r.End(endOf(newRecord(1), 2)) // the stop that comes writes it
+	})
+}
+
 // TestAwayWithoutCommit has only ends, for which nobody waits.
 func TestAwayWithoutCommit(t *testing.T) {
 	for name, trouble := range map[string]func(f *fakeRecords){

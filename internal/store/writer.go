@@ -55,6 +55,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 
 // finish writes the rest of a batch and everything that waits, until ctx ends, and closes the queue.
 func (r *Recorder) finish(ctx context.Context, batch []*item) error {
+	r.queue.hold(time.Time{})
 	for {
 		rest, err := r.writeAll(ctx, ctx, batch)
 		if len(rest) > 0 {
