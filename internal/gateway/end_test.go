@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -342,6 +343,38 @@ func TestStoreAway(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	})
+}
+
+// TestStrictRevocation: a node that hears of no revocation opens sessions all the same (G9), but not for an application that would
+// rather have none (G4).
+func TestStrictRevocation(t *testing.T) {
+	f := newFixture(t, Limits{})
+	var cut atomic.Bool
+	f.g.cfg.CutOff = cut.Load
+	hello := `{"type":"hello","publishableKey":"` + pubKey + `"}`
+	open := func() string {
+		c := f.connect()
+		c.text(hello)
+		return c.next()
+	}
+	cut.Store(true)
+	if got := open(); !strings.Contains(got, "welcome") {
+		t.Errorf("without strictRevocation: %s", got)
+	}
+	in := tenant.ApplicationInput{StrictRevocation: new(true)}
+	if _, err := f.tenants.PatchApplication(t.Context(), appID, in, tenant.Admin); err != nil {
+		t.Fatal(err)
+	}
+	if got := open(); !strings.Contains(got, `"code":1013`) || !strings.Contains(got, "retryAfterMs") {
+		t.Errorf("cut off: %s", got)
+	}
+	if n := f.live(); n != 1 {
+		t.Errorf("%d rows", n)
+	}
+	cut.Store(false)
+	if got := open(); !strings.Contains(got, "welcome") {
+		t.Errorf("back again: %s", got)
+	}
 }
 
 // TestEndBeforeWelcome: a session that is ended while its record is being written is not welcomed, and does not come back.

@@ -41,6 +41,9 @@ type Config struct {
 	Log         *slog.Logger          // nil = discard
 	Metrics     prometheus.Registerer // nil = none
 	Limits      Limits
+	// CutOff tells whether the node can hear of a revocation neither from the database nor from another node: it opens no session then
+	// for applications with strictRevocation (G4). nil = never.
+	CutOff func() bool
 	// Unparked gives every connection a goroutine, as where sockets cannot be parked. For tests and measurements.
 	Unparked bool
 	// Room tells whether the node can keep one more connection; nil = always.

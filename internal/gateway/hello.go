@@ -238,6 +238,9 @@ func appendToken(tokens []store.Denial, g tenant.Grant) []store.Denial {
 func (s *session) insert(maxAuthorized int) error {
 	g := s.gateway
 	key := sessionKey{s.record.Application, s.record.ID}
+	if app, _ := g.cfg.Tenants.Application(key.application); app.StrictRevocation && g.cfg.CutOff != nil && g.cfg.CutOff() {
+		return api.Errorf(api.CodeUnavailable, "this node cannot hear of revocations now: try another, or again")
+	}
 	g.mu.Lock()
 	if g.live[key] != nil {
 		g.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -114,6 +115,14 @@ func (s *Server) missing() func() []string {
 		return nil
 	}
 	return s.cluster.Missing
+}
+
+// cutOff is gateway.Config.CutOff. A node that is alone hears of every revocation, for it is the one that is asked.
+func (s *Server) cutOff() bool {
+	if s.cluster == nil || s.tenants.Away() == nil {
+		return false
+	}
+	return s.cluster.Trouble() != nil || !slices.ContainsFunc(s.cluster.Peers(), func(p cluster.Peer) bool { return p.State == cluster.PeerLive })
 }
 
 // clusterTrouble returns what readiness says of the cluster.

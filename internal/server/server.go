@@ -224,7 +224,7 @@ func (s *Server) assemble(ctx context.Context) error {
 		Incarnation: s.incarnation.Load()})
 	s.gateway = gateway.New(gateway.Config{
 		Node: s.cfg.Node, Incarnation: s.incarnation.Load(), Registry: s.rows, Tenants: s.tenants, Records: s.recorder,
-		Log: s.log, Metrics: s.metrics, Limits: s.cfg.Gateway, Room: s.room,
+		Log: s.log, Metrics: s.metrics, Limits: s.cfg.Gateway, Room: s.room, CutOff: s.cutOff,
 	})
 	s.tenants.OnApplication(s.apply)
 	if err := s.joinCluster(ctx); err != nil {
