@@ -26,6 +26,7 @@ func TestMain(m *testing.M) {
 const patience = 20 * time.Second
 
 func TestScripts(t *testing.T) {
+	postgres := postgresOf(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -37,8 +38,9 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"start": cmdStart, "signal": cmdSignal, "await": cmdAwait, "ended": cmdEnded, "taken": cmdTaken, "once": cmdOnce,
-			"grab": cmdGrab,
+			"grab": cmdGrab, "free": cmdFree, "nats": cmdNATS, "noleak": cmdNoLeak, "postgres": postgres.cmd,
 		},
+		Condition: postgres.here,
 	})
 }
 

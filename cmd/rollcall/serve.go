@@ -68,13 +68,13 @@ type serveFlags struct {
 
 // clusterFlags join the node to others.
 type clusterFlags struct {
-	NATS            string `name:"nats" placeholder:"URL,…" help:"NATS servers that connect the nodes: nats://, tls://, ws:// or wss://, with user:password@ or token@."`
-	NATSCredentials string `name:"nats-credentials" placeholder:"FILE" help:"Credentials file for --nats."`
+	NATS            string `name:"nats" placeholder:"URL,…" help:"NATS servers that connect the nodes: nats://, tls://, ws:// or wss://; user:password@ or token@ in the URL shows in the process list, not so in the environment."`
+	NATSCredentials string `name:"nats-credentials" placeholder:"FILE" help:"File with a JWT and an NKey seed for --nats."`
 	NATSToken       string `name:"nats-token" placeholder:"TOKEN" help:"Token for --nats."`
-	ClusterListen   string `placeholder:"ADDR" help:"Instead of --nats: the nodes connect to each other, to this one here."`
-	ClusterPeers    string `placeholder:"ADDR,…" help:"Addresses of other nodes (their --cluster-listen)."`
-	ClusterSecret   string `placeholder:"SECRET" help:"What the nodes prove to each other; 16 bytes at least, the same on all."`
-	ClusterName     string `default:"rollcall" placeholder:"NAME" help:"Clusters of different names never meet, also on the same NATS (${default})."`
+	ClusterListen   string `placeholder:"ADDR" help:"Instead of --nats: the nodes connect to each other; host:port where this one listens for the others. Never for clients."`
+	ClusterPeers    string `placeholder:"ADDR,…" help:"host:port of other nodes, where they listen (--cluster-listen). One that runs is enough; this node may be among them."`
+	ClusterSecret   string `placeholder:"SECRET" help:"Lets nodes into the cluster of --cluster-listen; 16 bytes at least, the same on all. Best given in the environment."`
+	ClusterName     string `default:"rollcall" placeholder:"NAME" help:"The same on all nodes; clusters of different names never meet, even on the same NATS (${default})."`
 	ClusterTLSCert  string `name:"cluster-tls-cert" placeholder:"FILE" help:"PEM certificate of this node for connections between nodes, or to --nats."`
 	ClusterTLSKey   string `name:"cluster-tls-key" placeholder:"FILE" help:"PEM key of --cluster-tls-cert."`
 	ClusterTLSCA    string `name:"cluster-tls-ca" placeholder:"FILE" help:"PEM certificates that sign those of the other nodes, or of --nats."`

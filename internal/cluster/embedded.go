@@ -85,17 +85,31 @@ func (b *Embedded) Addr() string { return b.server.ClusterAddr().String() }
 // Routes returns how many other nodes this one is connected to.
 func (b *Embedded) Routes() int { return b.server.NumRemotes() }
 
-// options checks the configuration.
-func (cfg *EmbeddedConfig) options(ctx context.Context) (*server.Options, error) {
+// Check returns what is wrong with the configuration as it is written: nothing is opened. NewEmbedded checks it too.
+func (cfg *EmbeddedConfig) Check() error {
 	if err := checkCluster(cfg.Cluster); err != nil {
-		return nil, err
+		return err
 	}
-	if len(cfg.Secret) < minSecret {
-		return nil, fmt.Errorf("cluster-secret: %d bytes are too few, give %d at least, the same to every node", len(cfg.Secret), minSecret)
+	switch {
+	case cfg.Secret == "":
+		return fmt.Errorf("cluster-secret: is required with --cluster-listen; give %d bytes at least, the same to every node", minSecret)
+	case len(cfg.Secret) < minSecret:
+		return fmt.Errorf("cluster-secret: %d bytes are too few; give %d at least, the same to every node", len(cfg.Secret), minSecret)
+	}
+	if _, err := routesTo(cfg.Peers, ""); err != nil {
+		return fmt.Errorf("cluster-peers: %w", err)
+	}
+	return nil
+}
+
+// options checks the configuration, and whether it can be honoured.
+func (cfg *EmbeddedConfig) options(ctx context.Context) (*server.Options, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
 	}
 	host, port, err := listenAt(ctx, cfg.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("cluster-listen: %w", err)
+		return nil, fmt.Errorf("cluster-listen: %w; give another address of this machine with --cluster-listen", err)
 	}
 	// Derived, so that a secret of any characters will do, and none is mistaken for a hash of a password.
 	mac := hmac.New(sha256.New, []byte(cfg.Secret))
@@ -156,7 +170,10 @@ func routesTo(peers, password string) (routes []*url.URL, err error) {
 		}
 		host, port, err := net.SplitHostPort(peer)
 		if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || host == "" || n == 0 || strings.ContainsAny(host, "@/ ") {
-			return nil, fmt.Errorf("%q is not host:port; the secret is not part of it", peer)
+			if _, rest, has := strings.Cut(peer, "@"); has {
+				peer = "…@" + rest // who puts a secret there must not find it in a log
+			}
+			return nil, fmt.Errorf("%q is not host:port of another node's --cluster-listen; the secret is not part of it", peer)
 		}
 		routes = append(routes, &url.URL{Scheme: "nats-route", Host: peer, User: url.UserPassword(routeUser, password)})
 	}
@@ -188,6 +205,10 @@ func (l serverLog) Noticef(format string, v ...any) {
 }
 func (l serverLog) Debugf(format string, v ...any) { l.log.Debug("nats: " + fmt.Sprintf(format, v...)) }
 func (l serverLog) Tracef(format string, v ...any) { l.log.Debug("nats: " + fmt.Sprintf(format, v...)) }
-func (l serverLog) Warnf(format string, v ...any)  { l.log.Warn("nats: " + fmt.Sprintf(format, v...)) }
+func (l serverLog) Warnf(format string, v ...any) {
+	if !strings.HasPrefix(format, "Plaintext passwords detected") { // ours are derived, or random, and in memory alone
+		l.log.Warn("nats: " + fmt.Sprintf(format, v...))
+	}
+}
 func (l serverLog) Errorf(format string, v ...any) { l.log.Warn("nats: " + fmt.Sprintf(format, v...)) }
 func (l serverLog) Fatalf(format string, v ...any) { l.log.Error("nats: " + fmt.Sprintf(format, v...)) }

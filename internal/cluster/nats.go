@@ -7,7 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -47,10 +50,41 @@ func checkCluster(name string) error {
 	return nil
 }
 
+// Check returns what is wrong with the configuration as it is written, and with the file of credentials: nothing is connected to.
+// NewNATS checks it too. No error repeats a URL, which may have a password in it.
+func (cfg *NATSConfig) Check() error {
+	if err := checkCluster(cfg.Cluster); err != nil {
+		return err
+	}
+	n := 0
+	for s := range strings.SplitSeq(cfg.URLs, ",") {
+		n++
+		s = strings.TrimSpace(s)
+		if !strings.Contains(s, "://") {
+			s = "nats://" + s
+		}
+		u, err := url.Parse(s)
+		if err != nil || u.Hostname() == "" || !slices.Contains(natsSchemes, u.Scheme) {
+			return fmt.Errorf("nats: URL %d cannot be used; give nats://host:4222, or tls://, ws:// or wss://, several with commas between them, "+
+				"and percent-encode special characters of a password", n)
+		}
+	}
+	if cfg.Credentials != "" {
+		f, err := os.Open(cfg.Credentials)
+		if err != nil {
+			return fmt.Errorf("nats-credentials: %w; give a file that this user may read", err)
+		}
+		_ = f.Close() // it is only tried
+	}
+	return nil
+}
+
+var natsSchemes = []string{"nats", "tls", "ws", "wss"}
+
 // NewNATS returns a bus over servers that run elsewhere. A server that does not answer is tried for ever, beginning now: only a
 // configuration that it refuses is an error. Stop closes the connection, also of a bus that was never started.
 func NewNATS(cfg NATSConfig) (Bus, error) {
-	if err := checkCluster(cfg.Cluster); err != nil {
+	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
 	b := newNATSBus(cfg.Cluster, cfg.Log)
@@ -64,11 +98,6 @@ func NewNATS(cfg NATSConfig) (Bus, error) {
 	if cfg.TLS != nil {
 		options = append(options, nats.Secure(cfg.TLS))
 	}
-	for url := range strings.SplitSeq(cfg.URLs, ",") {
-		if strings.TrimSpace(url) == "" {
-			return nil, errors.New("nats: give one URL, or several with commas between them")
-		}
-	}
 	// Once without trying again: what the server says to credentials is for who starts the node, not for the log.
 	if conn, err := nats.Connect(cfg.URLs, append(options, nats.Timeout(natsConnect))...); err == nil {
 		limit := conn.MaxPayload()
@@ -77,7 +106,9 @@ func NewNATS(cfg NATSConfig) (Bus, error) {
 			return nil, fmt.Errorf("nats: the server takes messages of %d bytes; its max_payload must be %d at least", limit, MaxMessage)
 		}
 	} else if natsRefuses(err) {
-		return nil, fmt.Errorf("nats: %w", withoutSecrets(err))
+		return nil, fmt.Errorf("nats: %w; check --nats, --nats-credentials, --nats-token and --cluster-tls-ca", withoutSecrets(err))
+	} else {
+		b.log.Warn("the bus is away; sessions go on, and it is tried again", "err", withoutSecrets(err))
 	}
 	if err := b.connect(cfg.URLs, options...); err != nil {
 		return nil, fmt.Errorf("nats: %w", withoutSecrets(err))

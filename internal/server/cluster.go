@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -29,6 +30,7 @@ type ClusterConfig struct {
 	TLSCert string // PEM files of the connections between nodes, or to the NATS servers; all three or none
 	TLSKey  string
 	TLSCA   string
+	tls     *tls.Config // of these files
 
 	Name   string         // prefix of every subject; "" = rollcall
 	Timing cluster.Timing // for tests
@@ -42,36 +44,64 @@ func (c *ClusterConfig) complete(sqlite bool) error {
 		c.Name = "rollcall"
 	}
 	switch files := []bool{c.TLSCert != "", c.TLSKey != "", c.TLSCA != ""}; {
-	case !c.joins() && (c.Peers != "" || c.Secret != ""):
-		return errors.New("cluster-peers, cluster-secret: these are for a node that joins others; give --cluster-listen too")
 	case c.NATS != "" && c.Listen != "":
 		return errors.New("nats, cluster-listen: give one of them: NATS servers that run elsewhere, or this node as one of its own cluster")
-	case c.joins() && sqlite:
-		return errors.New("database: nodes of a cluster share one database, which SQLite cannot be; give --database postgres://…")
-	case c.Listen != "" && c.Secret == "":
-		return errors.New("cluster-secret: is required with --cluster-listen: nothing listens without authentication")
+	case c.Listen == "" && (c.Peers != "" || c.Secret != ""):
+		return errors.New("cluster-peers, cluster-secret: they are for nodes that connect to each other; give --cluster-listen too")
+	case c.NATS == "" && (c.Credentials != "" || c.Token != ""):
+		return errors.New("nats-credentials, nats-token: they are for NATS servers that run elsewhere; give --nats too")
+	case c.Credentials != "" && c.Token != "":
+		return errors.New("nats-credentials, nats-token: give one of them")
+	case !c.joins() && (files[0] || files[1] || files[2]):
+		return errors.New("cluster-tls-cert, cluster-tls-key, cluster-tls-ca: they are for a node that joins others; give --cluster-listen or --nats too")
 	case files[0] != files[1] || files[1] != files[2]:
 		return errors.New("cluster-tls-cert, cluster-tls-key, cluster-tls-ca: give all three or none")
+	case c.joins() && sqlite:
+		return errors.New("database: nodes of a cluster share one database, which SQLite cannot be; give --database postgres://…")
 	}
-	return nil
+	return c.check()
+}
+
+// check is complete's part of which package cluster knows more.
+func (c *ClusterConfig) check() (err error) {
+	external, embedded := c.external(), c.embedded()
+	switch {
+	case c.NATS != "":
+		err = external.Check()
+	case c.Listen != "":
+		err = embedded.Check()
+	}
+	if err == nil && c.TLSCert != "" {
+		if c.tls, err = cluster.LoadTLS(c.TLSCert, c.TLSKey, c.TLSCA); err != nil {
+			err = fmt.Errorf("cluster-tls-cert, cluster-tls-key, cluster-tls-ca: %w", err)
+		}
+	}
+	return err
+}
+
+func (c *ClusterConfig) external() cluster.NATSConfig {
+	return cluster.NATSConfig{URLs: c.NATS, Cluster: c.Name, Credentials: c.Credentials, Token: c.Token, TLS: c.tls}
+}
+
+func (c *ClusterConfig) embedded() cluster.EmbeddedConfig {
+	return cluster.EmbeddedConfig{Listen: c.Listen, Peers: c.Peers, Cluster: c.Name, Secret: c.Secret, TLS: c.tls}
 }
 
 // newBus connects to the other nodes.
 func (s *Server) newBus(ctx context.Context) (cluster.Bus, error) {
 	c := &s.cfg.Cluster
-	natsConfig := cluster.NATSConfig{URLs: c.NATS, Cluster: c.Name, Node: s.cfg.Node, Credentials: c.Credentials, Token: c.Token, Log: s.log}
-	own := cluster.EmbeddedConfig{Listen: c.Listen, Peers: c.Peers, Cluster: c.Name, Node: s.cfg.Node, Secret: c.Secret, Log: s.log}
-	if c.TLSCert != "" {
-		conf, err := cluster.LoadTLS(c.TLSCert, c.TLSKey, c.TLSCA)
-		if err != nil {
-			return nil, fmt.Errorf("cluster-tls-cert, cluster-tls-key, cluster-tls-ca: %w", err)
-		}
-		natsConfig.TLS, own.TLS = conf, conf
-	}
 	if c.NATS != "" {
-		return cluster.NewNATS(natsConfig)
+		external := c.external()
+		external.Node, external.Log = s.cfg.Node, s.log
+		return cluster.NewNATS(external)
 	}
-	return cluster.NewEmbedded(ctx, own)
+	embedded := c.embedded()
+	embedded.Node, embedded.Log = s.cfg.Node, s.log
+	bus, err := cluster.NewEmbedded(ctx, embedded)
+	if err != nil {
+		return nil, err // not a nil *Embedded, which would be a bus
+	}
+	return bus, nil
 }
 
 // joinCluster makes the node's part in the cluster; it takes part once it runs.
