@@ -29,23 +29,24 @@ const (
 
 // The measurements that have servers of their own and are made only when they are asked for.
 const (
-	benchStorm = "storm"
-	benchDrain = "drain"
-	benchSoak  = "soak"
+	benchStorm   = "storm"
+	benchDrain   = "drain"
+	benchSoak    = "soak"
+	benchCluster = "cluster"
 )
 
 var (
 	benchNames = []string{benchConnect, benchIdle, benchList, benchSearch, benchWatch, benchDisconnect, benchRevoke}
-	aloneNames = []string{benchStorm, benchDrain, benchSoak}
+	aloneNames = []string{benchStorm, benchDrain, benchSoak, benchCluster}
 )
 
 // defaultSessions are held when --sessions does not say.
-var defaultSessions = map[string]int{benchStorm: 15_000, benchDrain: 10_000, benchSoak: 1_000, "": 5_000}
+var defaultSessions = map[string]int{benchStorm: 15_000, benchDrain: 10_000, benchSoak: 1_000, benchCluster: 10_000, "": 5_000}
 
 type benchCmd struct {
-	Only        []string `arg:"" optional:"" name:"measurement" help:"Measure only these of connect, idle, list, search, watch, disconnect, revoke; or storm, drain, soak, which have servers of their own."`
-	Number      *int     `short:"n" name:"sessions" help:"Sessions that are held meanwhile (5000; of storm 15000, drain 10000, soak 1000); a process may open some 20000 files on many systems."`
-	Rounds      int      `default:"200" help:"Samples of watch and disconnect; lives of every session of soak."`
+	Only        []string `arg:"" optional:"" name:"measurement" help:"Measure only these of connect, idle, list, search, watch, disconnect, revoke; or storm, drain, soak, cluster, which have servers of their own."`
+	Number      *int     `short:"n" name:"sessions" help:"Sessions that are held meanwhile (5000; of storm 15000, drain and cluster 10000, soak 1000); a process may open some 20000 files on many systems."`
+	Rounds      int      `default:"200" help:"Samples of watch and disconnect, also across nodes; lives of every session of soak."`
 	Requests    int      `default:"3000" help:"Samples of list and search; with --rows, as many as come in 8s."`
 	Concurrency int      `default:"64" help:"Clients that connect at once."`
 	Settle      string   `default:"5s" help:"Wait before memory is read."`
@@ -104,6 +105,7 @@ type benchResult struct {
 	Storm      *stormResult      `json:"storm,omitempty"`
 	Drain      *drainResult      `json:"drain,omitempty"`
 	Soak       *soakResult       `json:"soak,omitempty"`
+	Cluster    *clusterResult    `json:"cluster,omitempty"`
 	Sizes      []*sizeResult     `json:"sizes,omitempty"` // of --rows, in its order
 }
 

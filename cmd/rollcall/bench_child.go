@@ -95,22 +95,36 @@ func startBenchServer(ctx context.Context, rows int, stderr io.Writer) (*benchSe
 	return startServer(ctx, serverOrder{Rows: rows}, stderr)
 }
 
-// startServer starts a server as ordered, in a new directory.
+// benchTenant is who uses a server: its bootstrap file, and what a client of that knows.
+type benchTenant struct {
+	bootstrap string
+	target    benchTarget
+}
+
+func newBenchTenant() benchTenant {
+	id, key, signing := secret(16), secret(48), secret(40)
+	return benchTenant{
+		bootstrap: fmt.Sprintf(benchBootstrap, benchOrganization, demoApplication, demoNumber, secret(16), signing, id, key),
+		target:    benchTarget{Key: "rck_" + id + "_" + key, Application: demoApplication, Secret: signing},
+	}
+}
+
+// startServer starts a server as ordered, in a new directory, with a tenant of its own.
 func startServer(ctx context.Context, order serverOrder, stderr io.Writer) (*benchServer, error) {
+	return startServerOf(ctx, newBenchTenant(), order, stderr)
+}
+
+func startServerOf(ctx context.Context, tenant benchTenant, order serverOrder, stderr io.Writer) (*benchServer, error) {
 	dir, err := os.MkdirTemp("", "rollcall-bench-")
 	if err != nil {
 		return nil, err
 	}
 	order.Dir = dir
-	s := &benchServer{order: order}
-	id, key, signing := secret(16), secret(48), secret(40)
-	file := filepath.Join(dir, "bootstrap.yaml")
-	doc := fmt.Sprintf(benchBootstrap, benchOrganization, demoApplication, demoNumber, secret(16), signing, id, key)
-	if err := os.WriteFile(file, []byte(doc), 0o600); err != nil {
+	s := &benchServer{order: order, target: tenant.target}
+	if err := os.WriteFile(filepath.Join(dir, "bootstrap.yaml"), []byte(tenant.bootstrap), 0o600); err != nil {
 		s.stop()
 		return nil, err
 	}
-	s.target = benchTarget{Key: "rck_" + id + "_" + key, Application: demoApplication, Secret: signing}
 	if err := s.start(ctx, stderr); err != nil {
 		s.stop()
 		return nil, err

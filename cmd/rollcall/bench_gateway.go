@@ -29,7 +29,7 @@ func (f gatewayFlags) validate(c benchCmd) error {
 	case len(f.Populations) > 0 && (len(c.Rows) > 0 || slices.ContainsFunc(c.Only, func(name string) bool { return name != benchIdle })):
 		return errors.New("--populations measures idle alone")
 	case (len(f.Populations) > 0 || c.alone()) && c.URL != "":
-		return errors.New("storm, drain, soak and --populations have servers of their own: leave out --url")
+		return errors.New("storm, drain, soak, cluster and --populations have servers of their own: leave out --url")
 	}
 	for _, name := range c.Only {
 		if c.alone() && !slices.Contains(aloneNames, name) {
@@ -60,6 +60,7 @@ func (b *bench) gateway(ctx context.Context, io *stdio) (r *benchResult, err err
 		{benchStorm, func(b *bench) (err error) { r.Storm, err = b.storm(ctx, io.err); return err }},
 		{benchDrain, func(b *bench) (err error) { r.Drain, err = b.drain(ctx, io.err); return err }},
 		{benchSoak, func(b *bench) (err error) { r.Soak, err = b.soak(ctx, io.err); return err }},
+		{benchCluster, func(b *bench) (err error) { r.Cluster, err = b.cluster(ctx, io.err); return err }},
 	} {
 		if !slices.Contains(b.cmd.Only, s.name) {
 			continue
@@ -100,6 +101,9 @@ func (r *benchResult) failure() error {
 	if r.Soak != nil {
 		errs = append(errs, r.Soak.failure())
 	}
+	if r.Cluster != nil {
+		errs = append(errs, r.Cluster.failure())
+	}
 	return errors.Join(errs...)
 }
 
@@ -128,5 +132,8 @@ func (r *benchResult) gatewayTable(t *table, row func(name string, q quantiles, 
 	}
 	if s := r.Soak; s != nil {
 		t.add("soak", "", "", "", "").set(4, fmt.Sprintf("%d lives, %.1f h of pings, %s", s.Lives, s.Hours, s.verdict()))
+	}
+	if c := r.Cluster; c != nil {
+		c.table(t, row)
 	}
 }

@@ -25,6 +25,10 @@ type serverOrder struct {
 	Rows   int            `json:"rows"`  // synthetic ones
 	Drain  time.Duration  `json:"drain"` // how long a clean stop may take; 0 = 5 s
 	Limits gateway.Limits `json:"limits"`
+
+	Node     string               `json:"node"`     // "" = bench
+	Database string               `json:"database"` // "" = SQLite in Dir
+	Cluster  server.ClusterConfig `json:"cluster"`
 }
 
 // serverReady is its answer.
@@ -52,10 +56,15 @@ func (benchServerCmd) Run(ctx context.Context, io *stdio) error {
 	if err := in.Decode(&order); err != nil {
 		return err
 	}
+	level := slog.LevelWarn
+	if order.Cluster.Listen != "" {
+		level = slog.LevelError // that nodes come and go is what is measured
+	}
 	srv, err := server.New(ctx, server.Config{
-		Listen: "127.0.0.1:0", OpsListen: "127.0.0.1:0", Data: order.Dir, Node: "bench", Bootstrap: filepath.Join(order.Dir, "bootstrap.yaml"),
+		Listen: "127.0.0.1:0", OpsListen: "127.0.0.1:0", Data: order.Dir, Node: cmp.Or(order.Node, "bench"),
+		Database: order.Database, Cluster: order.Cluster, Bootstrap: filepath.Join(order.Dir, "bootstrap.yaml"),
 		Drain: cmp.Or(order.Drain, 5*time.Second), Gateway: order.Limits, Manage: manage.Limits{RequestsPerSecond: 1e6, RequestBurst: 1e6},
-		Log: slog.New(slog.NewTextHandler(io.err, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Log: slog.New(slog.NewTextHandler(io.err, &slog.HandlerOptions{Level: level})),
 	})
 	if err != nil {
 		return err

@@ -34,6 +34,10 @@ func newMetrics(reg prometheus.Registerer, n *Node) *metrics {
 		}
 		return 0
 	})
+	if reg != nil {
+		reg.MustRegister(missingNodes{n, prometheus.NewDesc("rollcall_cluster_node_missing", "1 for each node whose rows are not, or not all, here.",
+			[]string{"node"}, nil)})
+	}
 	return &metrics{
 		sent:       counter("changes_sent", "Changes of rows of this node that were published."),
 		received:   counter("changes_received", "Changes of rows of other nodes that were followed."),
@@ -43,5 +47,21 @@ func newMetrics(reg prometheus.Registerer, n *Node) *metrics {
 		pulls:      counter("pulls", "Rosters of other nodes that were begun to be pulled."),
 		gaps:       counter("gaps", "Pulls because messages were lost."),
 		deaths:     counter("deaths", "Other nodes that fell silent."),
+	}
+}
+
+// missingNodes names the nodes that are missing.
+type missingNodes struct {
+	node *Node
+	desc *prometheus.Desc
+}
+
+// Describe implements prometheus.Collector.
+func (m missingNodes) Describe(ch chan<- *prometheus.Desc) { ch <- m.desc }
+
+// Collect implements prometheus.Collector.
+func (m missingNodes) Collect(ch chan<- prometheus.Metric) {
+	for _, name := range m.node.Missing() {
+		ch <- prometheus.MustNewConstMetric(m.desc, prometheus.GaugeValue, 1, name)
 	}
 }
