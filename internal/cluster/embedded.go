@@ -62,7 +62,7 @@ func NewEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Embedded, error) {
 		return nil, fmt.Errorf("cluster-listen: %w", err)
 	}
 	b := &Embedded{natsBus: newNATSBus(cfg.Cluster, cfg.Log), server: ns}
-	ns.SetLogger(serverLog{b.log}, false, false)
+	ns.SetLogger(&serverLog{log: b.log}, false, false)
 	ns.Start()
 	b.close = func() {
 		ns.Shutdown()
@@ -196,19 +196,3 @@ func LoadTLS(certFile, keyFile, caFile string) (*tls.Config, error) {
 	}
 	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, RootCAs: pool, ClientCAs: pool}, nil
 }
-
-// serverLog passes on what the server says. It says much in passing: notices are for who debugs.
-type serverLog struct{ log *slog.Logger }
-
-func (l serverLog) Noticef(format string, v ...any) {
-	l.log.Debug("nats: " + fmt.Sprintf(format, v...))
-}
-func (l serverLog) Debugf(format string, v ...any) { l.log.Debug("nats: " + fmt.Sprintf(format, v...)) }
-func (l serverLog) Tracef(format string, v ...any) { l.log.Debug("nats: " + fmt.Sprintf(format, v...)) }
-func (l serverLog) Warnf(format string, v ...any) {
-	if !strings.HasPrefix(format, "Plaintext passwords detected") { // ours are derived, or random, and in memory alone
-		l.log.Warn("nats: " + fmt.Sprintf(format, v...))
-	}
-}
-func (l serverLog) Errorf(format string, v ...any) { l.log.Warn("nats: " + fmt.Sprintf(format, v...)) }
-func (l serverLog) Fatalf(format string, v ...any) { l.log.Error("nats: " + fmt.Sprintf(format, v...)) }
