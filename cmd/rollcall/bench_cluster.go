@@ -136,7 +136,7 @@ func freeAddresses(ctx context.Context, n int) (addrs []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		defer l.Close() // all at the end, so that they differ
+		defer func() { _ = l.Close() }() // all at the end, so that they differ
 		addrs = append(addrs, l.Addr().String())
 	}
 	return addrs, nil
