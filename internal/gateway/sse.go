@@ -131,6 +131,10 @@ func (c *leaseCall) watch() error {
 		l.give()
 		return c.tooMany()
 	}
+	if c.passed != nil { // an event stream goes where its client is
+		defer l.give()
+		return c.letGoFor(context.WithoutCancel(c.r.Context()), l)
+	}
 	e := l.attach()
 	l.give()
 	defer l.detach(e)

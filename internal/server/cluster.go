@@ -184,7 +184,41 @@ func (o obedient) Applied(ctx context.Context, app api.ApplicationID, epoch uint
 	return o.gateway.Swept(app, epoch), nil
 }
 
+// leaseTopic is that of questions about leases.
+const leaseTopic = "lease"
+
 // Ask implements cluster.Owner.
-func (o obedient) Ask(context.Context, string, []byte) ([]byte, error) {
-	return nil, api.Errorf(api.CodeUnavailable, "the node does not know what is asked")
+func (o obedient) Ask(ctx context.Context, topic string, payload []byte) ([]byte, error) {
+	if topic != leaseTopic {
+		return nil, api.Errorf(api.CodeUnavailable, "the node does not know what is asked")
+	}
+	return o.gateway.Answer(ctx, payload)
+}
+
+// elsewhere is gateway.Elsewhere.
+type elsewhere struct{ *Server }
+
+// Holder implements gateway.Elsewhere.
+func (e elsewhere) Holder(app api.ApplicationID, id api.SessionID) string {
+	if row, there := e.rows.Get(app, id); there {
+		if node, own, there := e.rows.Owner(app, row.ServerID); there && !own {
+			return node
+		}
+	}
+	return ""
+}
+
+// Living implements gateway.Elsewhere.
+func (e elsewhere) Living(incarnation int64) string {
+	for _, p := range e.cluster.Peers() {
+		if p.Incarnation == incarnation && (p.State == cluster.PeerLive || p.State == cluster.PeerPulling) {
+			return p.Name
+		}
+	}
+	return ""
+}
+
+// Ask implements gateway.Elsewhere.
+func (e elsewhere) Ask(ctx context.Context, node string, question []byte) ([]byte, error) {
+	return e.cluster.Ask(ctx, node, leaseTopic, question)
 }

@@ -168,3 +168,40 @@ func TestCluster(t *testing.T) {
 		whole(t, nodes[1])
 	})
 }
+
+// TestClusterLeases: a lease is served at any node, moves with its event stream, and outlives its node (page 3).
+func TestClusterLeases(t *testing.T) {
+	nodes := startNodes(t, 2)
+	token := testkit.Token(t, nil)
+	id := lease(t, nodes[0], token, map[string]any{"hostname": "ci-7"})
+	row := func(s *testkit.Server) (hostname string) {
+		var got api.SessionReply
+		s.Get(t, testkit.Key, sessionsPath(testkit.App, "/"+id), &got)
+		return string(got.Session.DerivedStatus) + " " + *got.Session.Hostname
+	}
+	if status, body := nodes[1].Do(t, token, http.MethodPost, api.SessionsPath+"/"+id+"/heartbeat", map[string]any{"hostname": "ci-8"}); status != http.StatusOK {
+		t.Fatalf("%d %s", status, body)
+	}
+	testkit.Eventually(t, "both nodes have it", func() bool { return row(nodes[0]) == "active ci-8" && row(nodes[1]) == "active ci-8" })
+	here := events(t, nodes[0], token, id)
+	there := events(t, nodes[1], token, id)
+	if got := here(); got != "EOF" {
+		t.Errorf("the first stream said %q", got)
+	}
+	for i, s := range nodes {
+		testkit.Eventually(t, nodeName(i)+" lists it once", func() bool { return list(t, s, url.Values{}).Total == 1 })
+		if status, body := beat(t, s, token, id); status != http.StatusOK {
+			t.Errorf("%d %s", status, body)
+		}
+	}
+	nodes[1].Stop(t)
+	if got := there(); got != "EOF" {
+		t.Errorf("the second stream said %q", got)
+	}
+	if status, body := beat(t, nodes[0], token, id); status != http.StatusOK {
+		t.Fatalf("not adopted: %d %s", status, body)
+	}
+	if n := list(t, nodes[0], url.Values{}).Total; n != 1 || row(nodes[0]) != "active ci-8" {
+		t.Errorf("%d sessions, %s", n, row(nodes[0]))
+	}
+}

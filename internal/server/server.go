@@ -222,8 +222,13 @@ func (s *Server) assemble(ctx context.Context) error {
 	s.rows = registry.New(registry.Config{Node: s.cfg.Node})
 	s.recorder = store.NewRecorder(store.RecorderConfig{Records: s.db.Records(), Log: s.log, Metrics: s.metrics,
 		Incarnation: s.incarnation.Load()})
+	var others gateway.Elsewhere
+	if s.cfg.Cluster.joins() {
+		others = elsewhere{s} // asked when requests come, once the cluster is joined
+	}
 	s.gateway = gateway.New(gateway.Config{
-		Node: s.cfg.Node, Incarnation: s.incarnation.Load(), Registry: s.rows, Tenants: s.tenants, Records: s.recorder,
+		Elsewhere: others,
+		Node:      s.cfg.Node, Incarnation: s.incarnation.Load(), Registry: s.rows, Tenants: s.tenants, Records: s.recorder,
 		Log: s.log, Metrics: s.metrics, Limits: s.cfg.Gateway, Room: s.room,
 	})
 	s.tenants.OnApplication(s.apply)
