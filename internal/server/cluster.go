@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -157,7 +158,11 @@ func (o owner) Revoke(ctx context.Context, app api.ApplicationID, by tenant.Acto
 	}
 	ctx, cancel := context.WithTimeout(ctx, revokeWait)
 	defer cancel()
-	elsewhere, _ := o.cluster.Applied(ctx, app, revoked.Epoch, nil)
+	note, err := json.Marshal(revoked.Revocation())
+	if err != nil {
+		return n, err
+	}
+	elsewhere, _ := o.cluster.Applied(ctx, app, revoked.Epoch, note)
 	return n + elsewhere, nil
 }
 
@@ -175,11 +180,21 @@ func (o obedient) Disconnect(ctx context.Context, app api.ApplicationID, id api.
 	return ended
 }
 
-// Applied implements cluster.Owner.
-func (o obedient) Applied(ctx context.Context, app api.ApplicationID, epoch uint64, _ []byte) (int, error) {
-	if err := o.tenants.CatchUp(ctx); err != nil {
+// recordWait is how long an answer waits for the records of what ended: well below the patience of whoever asks.
+const recordWait = time.Second
+
+// Applied implements cluster.Owner. The note says what was revoked, so that it takes effect on a node that the database does not
+// answer.
+func (o obedient) Applied(ctx context.Context, app api.ApplicationID, epoch uint64, note []byte) (int, error) {
+	var r tenant.Revocation
+	if err := json.Unmarshal(note, &r); err != nil {
+		return 0, fmt.Errorf("a revocation that cannot be read: %w", err)
+	}
+	if err := o.tenants.Learn(ctx, app, r); err != nil {
 		return 0, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, recordWait)
+	defer cancel()
 	o.records.Flush(ctx)
 	return o.gateway.Swept(app, epoch), nil
 }
