@@ -193,9 +193,7 @@ func (c *leaseCall) passOn(ctx context.Context, node string) error {
 	case !a.Held:
 		return errNotHeld
 	}
-	for name, values := range a.Header {
-		c.w.Header()[name] = values
-	}
+	maps.Copy(c.w.Header(), a.Header)
 	c.w.WriteHeader(a.Status)
 	_, _ = c.w.Write(a.Body) // the client is gone, and there is nobody to tell
 	return errAnswered

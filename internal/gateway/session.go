@@ -331,7 +331,7 @@ func (s *session) rowLocked() registry.Row {
 	r := &s.record
 	adopted := uint32(0)
 	if r.Lease != nil {
-		adopted = uint32(min(r.Lease.OwnerEpoch, math.MaxUint32)) //nolint:gosec // it counts from 0
+		adopted = uint32(min(r.Lease.OwnerEpoch, math.MaxUint32))
 	}
 	return registry.Row{
 		Organization: r.Organization, Application: r.Application, Session: r.ID, ServerID: r.ServerID, CreatedAt: r.CreatedAt,
