@@ -162,7 +162,7 @@ func TestDisconnectUnreachable(t *testing.T) {
 	c := mustOpen(t, nodes[0].Server, hello(testkit.Token(t, nil), nil))
 	w := watch(t, nodes[1].Server, testkit.Key, url.Values{"totals": {"true"}}, 0)
 	testkit.Eventually(t, "the other node lists it", func() bool { return list(t, nodes[1].Server, url.Values{}).Total == 1 })
-	command, _ := json.Marshal(map[string]string{"type": api.TypeDisconnectSession, "serverId": string(c.ServerID)})
+	command, _ := json.Marshal(map[string]string{"type": api.TypeDisconnectSession, "serverId": c.ServerID})
 	send := func() {
 		t.Helper()
 		if err := w.conn.Write(t.Context(), websocket.MessageText, command); err != nil {
