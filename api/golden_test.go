@@ -57,6 +57,7 @@ func goldens() map[string]any {
 			IPAddress: "2001:db8::1", CreatedAt: 1778586100000, ClientID: nobody}},
 		"last_connection_time": api.LastConnectionTimeMessage{Type: api.TypeLastConnectionTime, Value: 1778586200000},
 		"totals":               api.TotalsMessage{Type: api.TypeTotals, Counts: view.Counts},
+		"totals-partial":       api.TotalsMessage{Type: api.TypeTotals, Counts: view.Counts, Partial: "nodes"},
 		"stream-error": api.StreamError{Type: api.TypeError, Code: api.CodeInsufficientScope,
 			Message: "the API key lacks the scope sessions:disconnect"},
 		"live-error":     api.LiveError{Code: api.CodeApplicationNotFound, Message: "there is no such application"},

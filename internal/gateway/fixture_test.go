@@ -70,6 +70,7 @@ type fixture struct {
 	log      *syncBuffer
 	db       store.DB
 	node     int64       // incarnation
+	name     string      // "" = srv-01
 	full     atomic.Bool // the node has no room for connections
 	dial     func() net.Conn
 	patience time.Duration // of a client
@@ -129,7 +130,11 @@ func newFixtureOn(t testing.TB, limits Limits, l net.Listener, unparked bool, be
 		t.Fatal(err)
 	}
 	db := f.db
-	if f.node, err = db.Nodes().Claim(t.Context(), "srv-01"); err != nil {
+	f.name = "srv-01"
+	if before != nil {
+		f.name = before.name
+	}
+	if f.node, err = db.Nodes().Claim(t.Context(), f.name); err != nil {
 		t.Fatal(err)
 	}
 	if f.tenants, err = tenant.New(t.Context(), tenant.Config{Store: db.Config(), Log: log, Issuers: silentIssuer{}}); err != nil {
@@ -139,7 +144,7 @@ func newFixtureOn(t testing.TB, limits Limits, l net.Listener, unparked bool, be
 		t.Fatal(err)
 	}
 	f.records = store.NewRecorder(store.RecorderConfig{Records: db.Records(), Log: log})
-	f.g = New(Config{Node: "srv-01", Incarnation: f.node, Registry: f.registry, Tenants: f.tenants, Records: f.records, Log: log,
+	f.g = New(Config{Node: f.name, Incarnation: f.node, Registry: f.registry, Tenants: f.tenants, Records: f.records, Log: log,
 		Metrics: f.metrics, Limits: limits, Unparked: unparked, Room: func() bool { return !f.full.Load() }})
 	f.tenants.OnApplication(f.g.Apply)
 

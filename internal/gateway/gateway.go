@@ -48,6 +48,8 @@ type Config struct {
 	Unparked bool
 	// Room tells whether the node can keep one more connection; nil = always.
 	Room func() bool
+	// Elsewhere reaches the leases of other nodes; nil = the node is alone.
+	Elsewhere Elsewhere
 }
 
 // DefaultHellosInFlight keeps two cores busy with tokens while others of them wait for their record's commit.
@@ -115,6 +117,7 @@ type Gateway struct {
 	stopping  chan struct{} // closed when draining becomes true
 	leaseMux  *http.ServeMux
 	reporters reporters
+	elsewhere Elsewhere
 	watched   atomic.Int64 // open event streams
 
 	lot    *lot
@@ -150,6 +153,10 @@ func New(cfg Config) *Gateway {
 		addresses: map[string]int{},
 		swept:     map[api.ApplicationID]*sweeps{},
 		stopping:  make(chan struct{}),
+		elsewhere: cfg.Elsewhere,
+	}
+	if g.elsewhere == nil {
+		g.elsewhere = nowhere{}
 	}
 	g.hellos = make(chan struct{}, g.limits.HellosInFlight)
 	g.lot = newLot(openWorkers, g.limits.HellosInFlight)

@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -24,6 +26,22 @@ type leaseCall struct {
 	w   http.ResponseWriter
 	r   *http.Request
 	now time.Time
+
+	read   bytes.Buffer // what was read of the body
+	asked  string       // the node that the request was passed on to
+	passed *bool        // of a request that another node has passed on: set when the lease is not held here
+}
+
+func (g *Gateway) newLeaseCall(w http.ResponseWriter, r *http.Request) *leaseCall {
+	c := &leaseCall{Gateway: g, w: w, r: r, now: time.Now()}
+	c.passed, _ = r.Context().Value(passedOn{}).(*bool)
+	if r.Body != nil {
+		r.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.TeeReader(r.Body, &c.read), r.Body}
+	}
+	return c
 }
 
 // leaseRoutes serves the HTTP lease of page 3.
@@ -38,14 +56,14 @@ func (g *Gateway) leaseRoutes() *http.ServeMux {
 		}
 		allowed := strings.Join(allow, ", ")
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
-			c := &leaseCall{g, w, r, time.Now()}
+			c := g.newLeaseCall(w, r)
 			do := methods[r.Method]
 			if do == nil {
 				w.Header().Set("Allow", allowed)
 				c.refuse(api.Errorf(api.CodeMethodNotAllowed, "this path takes %s", allowed))
 				return
 			}
-			if err := do(c); err != nil {
+			if err := do(c); err != nil && !errors.Is(err, errAnswered) {
 				c.refuse(err)
 			}
 		})
@@ -57,8 +75,7 @@ func (g *Gateway) leaseRoutes() *http.ServeMux {
 	route(one+"/heartbeat", methods{http.MethodPost: (*leaseCall).heartbeat})
 	route(one+"/events", methods{http.MethodGet: (*leaseCall).watch})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		c := &leaseCall{g, w, r, time.Now()}
-		c.refuse(api.Errorf(api.CodeNotFound, "there is nothing at this path"))
+		g.newLeaseCall(w, r).refuse(api.Errorf(api.CodeNotFound, "there is nothing at this path"))
 	})
 	return mux
 }
@@ -322,7 +339,8 @@ func (c *leaseCall) credentials() (bearer string, id api.SessionID, err error) {
 	return bearer, id, nil
 }
 
-// hold returns the open lease of that id with its turn, adopted if need be, when the credential is its own. The grant is the
+// hold returns the open lease of that id with its turn, adopted if need be, when the credential is its own; errAnswered says that the
+// node that holds it has answered the request. The grant is the
 // credential's; it may be one that an operator has denied since the session presented it, with which the session stays (page 3).
 func (c *leaseCall) hold(bearer string, id api.SessionID) (*lease, *tenant.Grant, error) {
 	ctx := context.WithoutCancel(c.r.Context()) // half a step must not be left
@@ -330,11 +348,17 @@ func (c *leaseCall) hold(bearer string, id api.SessionID) (*lease, *tenant.Grant
 	if err != nil {
 		return nil, nil, err
 	}
-	l, fresh, err := c.reserve(ctx, sessionKey{grant.Application.ID, id})
+	key := sessionKey{grant.Application.ID, id}
+	if err := c.holder(ctx, key); err != nil {
+		return nil, nil, err
+	}
+	l, fresh, err := c.reserve(ctx, key)
 	if err != nil {
 		return nil, nil, err
 	}
-	if fresh {
+	if fresh && c.passed != nil {
+		err = c.notHeld(ctx)
+	} else if fresh {
 		err = c.adoptFor(ctx, l, &grant, denied)
 	} else {
 		err = l.admits(&grant, denied)
@@ -456,6 +480,13 @@ func (c *leaseCall) adoptFor(ctx context.Context, l *lease, grant *tenant.Grant,
 	}
 	defer c.endHello()
 	rec, err := c.readRecord(ctx, l.key())
+	if err != nil {
+		return err
+	}
+	changed, err := c.holderOf(ctx, rec)
+	if changed {
+		rec, err = c.readRecord(ctx, l.key())
+	}
 	if err != nil {
 		return err
 	}

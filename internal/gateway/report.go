@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,8 +50,10 @@ type report struct {
 	reporter string
 	now      time.Time
 
-	found   map[api.SessionID]error // why leases that were asked for are not held, when that is known
-	opened  []*lease                // whose records are to be committed
+	done    map[int]error            // of items that other nodes have done, or refused
+	asked   map[api.SessionID]string // the node that does not hold it, by its own word
+	found   map[api.SessionID]error  // why leases that were asked for are not held, when that is known
+	opened  []*lease                 // whose records are to be committed
 	tickets []*store.Ticket
 	places  []int // of opened, among the items
 }
@@ -72,9 +75,15 @@ func (g *Gateway) Report(ctx context.Context, app tenant.Application, reporter s
 		return errs
 	}
 	defer g.endHello()
-	r := &report{Gateway: g, app: app, reporter: reporter, now: time.Now(), found: map[api.SessionID]error{}}
+	r := &report{Gateway: g, app: app, reporter: reporter, now: time.Now(), found: map[api.SessionID]error{},
+		done: map[int]error{}, asked: map[api.SessionID]string{}}
+	r.passOn(ctx, items, r.holder)
 	r.adoptMissing(ctx, items)
 	for i := range items {
+		if err, done := r.done[i]; done {
+			errs[i] = err
+			continue
+		}
 		errs[i] = r.do(ctx, i, &items[i])
 	}
 	for i, err := range g.cfg.Records.CommitAll(ctx, r.tickets) {
@@ -118,7 +127,7 @@ func (r *report) adoptMissing(ctx context.Context, items []api.LeaseItem) {
 		r.mu.Lock()
 		known := r.leases[key] != nil
 		r.mu.Unlock()
-		if known || missing[key.id] != nil {
+		if _, done := r.done[i]; done || known || missing[key.id] != nil {
 			continue
 		}
 		if l, fresh, err := r.reserveNew(key); err == nil && fresh {
@@ -152,7 +161,7 @@ func (r *report) adoptMissing(ctx context.Context, items []api.LeaseItem) {
 	if err != nil {
 		r.log.Warn("reported sessions could not be read", "err", err)
 	}
-	if len(open) == 0 {
+	if open = r.passOnOpen(ctx, items, open); len(open) == 0 {
 		return
 	}
 	adopted, err := r.adoptAll(ctx, open)
@@ -166,6 +175,28 @@ func (r *report) adoptMissing(ctx context.Context, items []api.LeaseItem) {
 			delete(r.found, adopted[i].ID)
 		}
 	}
+}
+
+// holder returns the node that lists a session which this one does not know.
+func (r *report) holder(id api.SessionID) string {
+	if r.knows(sessionKey{r.app.ID, id}) {
+		return ""
+	}
+	return r.elsewhere.Holder(r.app.ID, id)
+}
+
+// passOnOpen has the nodes that wrote the records last do what the items say, when they live, and returns what is to be adopted.
+func (r *report) passOnOpen(ctx context.Context, items []api.LeaseItem, open []store.Record) []store.Record {
+	nodes := map[api.SessionID]string{}
+	for i := range open {
+		if node := r.elsewhere.Living(open[i].Incarnation); node != "" && r.asked[open[i].ID] != node {
+			nodes[open[i].ID] = node
+		}
+	}
+	r.passOn(ctx, items, func(id api.SessionID) string { return nodes[id] })
+	return slices.DeleteFunc(open, func(rec store.Record) bool {
+		return nodes[rec.ID] != "" && r.asked[rec.ID] != nodes[rec.ID]
+	})
 }
 
 func errTaken() *api.Error {
@@ -200,7 +231,13 @@ func (r *report) do(ctx context.Context, place int, item *api.LeaseItem) error {
 	case fresh: // it was let go of between
 		r.dropLease(l)
 		return unavailable("the session is moving to another node: try again")
-	case l.reporter == "":
+	}
+	return r.doHeld(l, item)
+}
+
+// doHeld does what an item says of a lease that is held here, with its turn.
+func (r *report) doHeld(l *lease, item *api.LeaseItem) error {
+	if l.reporter == "" {
 		return errTaken()
 	}
 	if err := l.endedOr(nil); err != nil {
@@ -318,6 +355,12 @@ func (g *Gateway) EndUnheld(ctx context.Context, app api.ApplicationID, id api.S
 	rec, err := g.readRecord(ctx, sessionKey{app, id})
 	if err != nil || rec.EndedAt != 0 || rec.Incarnation == g.cfg.Incarnation {
 		return false, err
+	}
+	if node := g.elsewhere.Living(rec.Incarnation); node != "" { // its list is not here yet, or the record not there
+		a, err := g.ask(ctx, node, inquiry{Disconnect: &forwardedEnd{app, rec.ServerID, by, reason}})
+		if err != nil || a.Held {
+			return a.Did, err
+		}
 	}
 	adopted, err := g.adoptAll(ctx, []store.Record{*rec})
 	if err != nil || len(adopted) == 0 {

@@ -25,6 +25,8 @@ type reporter struct {
 	ends []api.LeaseEnded // at most maxEnds
 	wake chan struct{}    // closed when there is an end; nil when nobody waits
 	used time.Time
+
+	nodes map[string]bool // other nodes that hold leases of the reporter
 }
 
 const (
@@ -42,10 +44,14 @@ func (rs *reporters) ended(key reporterKey, id api.SessionID, why api.EndReason)
 	if r == nil {
 		return
 	}
+	r.addLocked(api.LeaseEnded{ID: id, Reason: why, Reauthenticate: why.Reauthenticate()})
+}
+
+func (r *reporter) addLocked(e api.LeaseEnded) {
 	if len(r.ends) >= maxEnds {
 		r.ends = append(r.ends[:0:0], r.ends[maxEnds/10:]...)
 	}
-	r.ends = append(r.ends, api.LeaseEnded{ID: id, Reason: why, Reauthenticate: why.Reauthenticate()})
+	r.ends = append(r.ends, e)
 	r.wakeLocked()
 }
 
@@ -110,9 +116,11 @@ func (rs *reporters) take(key reporterKey, wait bool) (ends []api.LeaseEnded, wa
 }
 
 // Ended returns the sessions that the reporter reported and that have ended since it was told last, by somebody else. When there are
-// none it waits for one, for at most the given time, until ctx ends, or the node drains.
+// none it waits for one, for at most the given time, until ctx ends, or the node drains. Other nodes that hold sessions of the
+// reporter are asked when it is called: what ends there meanwhile is for the next call.
 func (g *Gateway) Ended(ctx context.Context, app api.ApplicationID, reporter string, wait time.Duration) []api.LeaseEnded {
 	key := reporterKey{app, reporter}
+	g.collectEnds(ctx, key)
 	ends, wake := g.reporters.take(key, wait > 0)
 	if wake == nil {
 		return ends

@@ -131,6 +131,10 @@ func (c *leaseCall) watch() error {
 		l.give()
 		return c.tooMany()
 	}
+	if c.passed != nil { // an event stream goes where its client is
+		defer l.give()
+		return c.letGoFor(context.WithoutCancel(c.r.Context()), l)
+	}
 	e := l.attach()
 	l.give()
 	defer l.detach(e)
@@ -152,7 +156,7 @@ func (c *leaseCall) stream(l *lease, e *events) error {
 	c.w.WriteHeader(http.StatusOK)
 	write := func(b []byte) bool {
 		_ = rc.SetWriteDeadline(time.Now().Add(c.limits.PongTimeout))
-		_, err := c.w.Write(b)
+		_, err := c.w.Write(b) //nolint:gosec // our own events, as text/event-stream
 		return err == nil && rc.Flush() == nil
 	}
 	if !write(retryEvent(retryDelay)) {

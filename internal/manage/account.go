@@ -16,6 +16,7 @@ func (c *call) accountLimits() error {
 	if !ok {
 		return api.Errorf(api.CodeKeyInvalid, "the API key is not valid")
 	}
+	c.partialNodes()
 	reply := api.AccountLimits{
 		PlanName:           org.Plan.Name,
 		AuthorizedSessions: api.Limit{CurrentValue: c.registry.Authorized(org.ID), MaxValue: org.Plan.MaxAuthorizedSessions},

@@ -102,22 +102,28 @@ func (c *call) json(status int, v any) error {
 
 // partialStore says in the answer that the database did not answer, and why in the log.
 func (c *call) partialStore(err error) {
-	c.partial("store")
+	c.partial(partialStore)
 	c.warn("answered without the store", err)
 }
 
-// partial says in the answer what it lacks.
+// partial says in the answer what it lacks: "nodes", "store", or both in this order.
 func (c *call) partial(what string) {
 	if old := c.w.Header().Get("Rollcall-Partial"); old != "" && old != what {
-		what = old + ", " + what
+		what = partialNodes + ", " + partialStore
 	}
 	c.w.Header().Set("Rollcall-Partial", what)
 }
 
+// What an answer can lack.
+const (
+	partialNodes = "nodes"
+	partialStore = "store"
+)
+
 // partialNodes says so when the rows of some node are not, or not all, here.
 func (c *call) partialNodes() {
 	if len(c.missing()) > 0 {
-		c.partial("nodes")
+		c.partial(partialNodes)
 	}
 }
 

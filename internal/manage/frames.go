@@ -1,6 +1,7 @@
 package manage
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -39,13 +40,22 @@ func (a *API) encodeDelta(d *registry.Delta) []byte {
 		frames = appendMessage(frames, api.LastConnectionTimeMessage{Type: api.TypeLastConnectionTime, Value: *d.LastConnection})
 	}
 	if d.Counts != nil {
-		totals := api.TotalsMessage{Type: api.TypeTotals, Counts: *d.Counts}
-		if len(a.missing()) > 0 {
-			totals.Partial = "nodes"
-		}
-		frames = appendMessage(frames, totals)
+		frames = appendTotals(frames, *d.Counts, len(a.missing()) > 0)
 	}
 	return frames
+}
+
+func appendTotals(frames []byte, counts api.Counts, partial bool) []byte {
+	totals := api.TotalsMessage{Type: api.TypeTotals, Counts: counts}
+	if partial {
+		totals.Partial = partialNodes
+	}
+	return appendMessage(frames, totals)
+}
+
+// saysPartial tells whether frames with totals say that nodes are missing. Quotes inside of values are escaped.
+func saysPartial(frames []byte) bool {
+	return bytes.Contains(frames, []byte(`"partial":"`+partialNodes+`"`))
 }
 
 func encodeInit(view api.View) []byte {

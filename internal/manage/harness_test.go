@@ -140,6 +140,12 @@ type kit struct {
 
 func newKit(t testing.TB, limits manage.Limits) *kit {
 	t.Helper()
+	return newKitWith(t, limits, nil)
+}
+
+// newKitWith returns a kit of a node that has others, unless missing is nil.
+func newKitWith(t testing.TB, limits manage.Limits, missing func() []string) *kit {
+	t.Helper()
 	k := &kit{t: t, metrics: prometheus.NewRegistry(), log: &syncBuffer{}}
 	var err error
 	if k.db, err = store.Open(t.Context(), "sqlite::memory:"); err != nil {
@@ -167,7 +173,7 @@ func newKit(t testing.TB, limits manage.Limits) *kit {
 	k.tenants.OnApplication(k.owner.apply)
 	k.api = manage.New(manage.Config{
 		Registry: k.registry, Tenants: k.tenants, Records: k.recorder, Owner: k.owner, Leases: k.leases, AdminToken: adminWord, Log: log,
-		Metrics: k.metrics, Limits: limits, Room: func() bool { return !k.full.Load() },
+		Metrics: k.metrics, Limits: limits, Room: func() bool { return !k.full.Load() }, Missing: missing,
 	})
 	k.server = httptest.NewServer(resolved(k.api))
 	k.spec = openAPIRouter(t)

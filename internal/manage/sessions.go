@@ -143,7 +143,7 @@ func (c *call) revokeSessions() error {
 // crash. Where it cannot mean that, it says so.
 func (c *call) settle(ctx context.Context) {
 	if !c.records.Flush(ctx) {
-		c.partial("store")
+		c.partial(partialStore)
 	}
 }
 
@@ -160,6 +160,7 @@ func (c *call) disconnectSession() error {
 	if err != nil {
 		return err
 	}
+	c.partialNodes()
 	result := api.DisconnectResult{Success: true}
 	f := found{}
 	if row, live := c.registry.Get(id, session); live {

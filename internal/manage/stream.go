@@ -49,7 +49,15 @@ type stream struct {
 	cause   *api.Error      // why the server ended the stream; nil while it has not
 	code    api.CloseCode   // goes with cause
 	running bool            // conn is set: end may use it
+
+	// Of the writer alone, for streams that asked for totals: what the peer was told last.
+	totals  bool
+	counts  api.Counts
+	partial bool
 }
+
+// partialEvery is how long totals may lag behind the state of other nodes, when nothing else changes.
+const partialEvery = time.Second
 
 // stream upgrades the request, whose checks have all passed, and serves it until it ends.
 func (c *call) stream(q registry.Query) error {
@@ -94,6 +102,7 @@ func (s *stream) serve(ctx context.Context, conn *websock.Conn, q registry.Query
 		s.ending.Go(s.goodbye)
 	}
 	s.mu.Unlock()
+	s.begin(q, view)
 	writer.Go(func() { s.write(ctx, encodeInit(view)) })
 	s.read(ctx, q)
 	s.cancel()
@@ -132,6 +141,21 @@ func (s *stream) goodbye() {
 	s.cancel()
 }
 
+// begin notes what an init says.
+func (s *stream) begin(q registry.Query, view api.View) {
+	s.totals, s.counts, s.partial = q.Totals, view.Counts, false
+}
+
+// tellPartial sends totals when nodes have gone missing, or come back, since the last.
+func (s *stream) tellPartial() bool {
+	partial := len(s.missing()) > 0
+	if !s.totals || partial == s.partial {
+		return true
+	}
+	s.partial = partial
+	return s.flush(appendTotals(nil, s.counts, partial))
+}
+
 // write sends pages until ctx or the connection ends; an error of the connection is the reader's to see.
 func (s *stream) write(ctx context.Context, init []byte) {
 	defer s.cancel()
@@ -151,21 +175,31 @@ func (s *stream) write(ctx context.Context, init []byte) {
 
 // writeUntil sends deltas until period ends, and tells whether the stream goes on.
 func (s *stream) writeUntil(period context.Context) bool {
-	for {
-		delta, err := s.current().Next(period)
+	for s.tellPartial() {
+		step, cancel := period, context.CancelFunc(func() {})
+		if s.totals && s.clustered {
+			step, cancel = context.WithTimeout(period, partialEvery)
+		}
+		delta, err := s.current().Next(step)
+		cancel()
 		switch {
 		case err == nil:
-			if !s.flush(delta.Encoded(s.encodeDelta)) {
+			frames := delta.Encoded(s.encodeDelta)
+			if delta.Counts != nil {
+				s.counts, s.partial = *delta.Counts, saysPartial(frames)
+			}
+			if !s.flush(frames) {
 				return false
 			}
 		case errors.Is(err, registry.ErrGone):
 			if !s.move() {
 				return false
 			}
-		default:
+		case period.Err() != nil || step == period:
 			return true
 		}
 	}
+	return false
 }
 
 func (s *stream) flush(frames []byte) bool {
@@ -201,6 +235,7 @@ func (s *stream) move() bool {
 	s.mu.Lock()
 	s.watch = watch
 	s.mu.Unlock()
+	s.begin(*q, view)
 	ok := s.flush(encodeInit(view))
 	s.moved <- struct{}{} // has room: there is one move at a time
 	return ok

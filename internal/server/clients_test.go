@@ -160,6 +160,7 @@ type watcher struct {
 	view    api.View
 	inits   int
 	deltas  int
+	refused []api.Code // of error messages
 	problem error
 	closed  error
 }
@@ -266,6 +267,7 @@ func (w *watcher) apply(m message) error {
 	case api.TypeTotals:
 		w.view.Counts = m.Counts
 	case api.TypeError:
+		w.refused = append(w.refused, m.Code)
 		return fmt.Errorf("error message: %s %s", m.Code, m.Message)
 	default:
 		return fmt.Errorf("unknown message type %q", m.Type)

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -196,7 +197,11 @@ func (o owner) Revoke(ctx context.Context, app api.ApplicationID, by tenant.Acto
 	}
 	ctx, cancel := context.WithTimeout(ctx, revokeWait)
 	defer cancel()
-	elsewhere, _ := o.cluster.Applied(ctx, app, revoked.Epoch, nil)
+	note, err := json.Marshal(revoked.Revocation())
+	if err != nil {
+		return n, err
+	}
+	elsewhere, _ := o.cluster.Applied(ctx, app, revoked.Epoch, note)
 	return n + elsewhere, nil
 }
 
@@ -214,16 +219,60 @@ func (o obedient) Disconnect(ctx context.Context, app api.ApplicationID, id api.
 	return ended
 }
 
-// Applied implements cluster.Owner.
-func (o obedient) Applied(ctx context.Context, app api.ApplicationID, epoch uint64, _ []byte) (int, error) {
-	if err := o.tenants.CatchUp(ctx); err != nil {
+// recordWait is how long an answer waits for the records of what ended: well below the patience of whoever asks.
+const recordWait = time.Second
+
+// Applied implements cluster.Owner. The note says what was revoked, so that it takes effect on a node that the database does not
+// answer.
+func (o obedient) Applied(ctx context.Context, app api.ApplicationID, epoch uint64, note []byte) (int, error) {
+	var r tenant.Revocation
+	if err := json.Unmarshal(note, &r); err != nil {
+		return 0, fmt.Errorf("a revocation that cannot be read: %w", err)
+	}
+	if err := o.tenants.Learn(ctx, app, r); err != nil {
 		return 0, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, recordWait)
+	defer cancel()
 	o.records.Flush(ctx)
 	return o.gateway.Swept(app, epoch), nil
 }
 
+// leaseTopic is that of questions about leases.
+const leaseTopic = "lease"
+
 // Ask implements cluster.Owner.
-func (o obedient) Ask(context.Context, string, []byte) ([]byte, error) {
-	return nil, api.Errorf(api.CodeUnavailable, "the node does not know what is asked")
+func (o obedient) Ask(ctx context.Context, topic string, payload []byte) ([]byte, error) {
+	if topic != leaseTopic {
+		return nil, api.Errorf(api.CodeUnavailable, "the node does not know what is asked")
+	}
+	return o.gateway.Answer(ctx, payload)
+}
+
+// elsewhere is gateway.Elsewhere.
+type elsewhere struct{ *Server }
+
+// Holder implements gateway.Elsewhere.
+func (e elsewhere) Holder(app api.ApplicationID, id api.SessionID) string {
+	if row, there := e.rows.Get(app, id); there {
+		if node, own, there := e.rows.Owner(app, row.ServerID); there && !own {
+			return node
+		}
+	}
+	return ""
+}
+
+// Living implements gateway.Elsewhere.
+func (e elsewhere) Living(incarnation int64) string {
+	for _, p := range e.cluster.Peers() {
+		if p.Incarnation == incarnation && (p.State == cluster.PeerLive || p.State == cluster.PeerPulling) {
+			return p.Name
+		}
+	}
+	return ""
+}
+
+// Ask implements gateway.Elsewhere.
+func (e elsewhere) Ask(ctx context.Context, node string, question []byte) ([]byte, error) {
+	return e.cluster.Ask(ctx, node, leaseTopic, question)
 }

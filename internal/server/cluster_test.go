@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +20,12 @@ import (
 
 // startNodes starts nodes that connect to each other, on one PostgreSQL database.
 func startNodes(t *testing.T, n int) []*testkit.Server {
+	t.Helper()
+	return startLimited(t, n, 0)
+}
+
+// startLimited is startNodes with a plan that limits authorized sessions.
+func startLimited(t *testing.T, n, maxAuthorized int) []*testkit.Server {
 	t.Helper()
 	database := storetest.Database(t, storetest.Postgres(t))
 	var addresses []string
@@ -32,7 +39,7 @@ func startNodes(t *testing.T, n int) []*testkit.Server {
 	}
 	nodes := make([]*testkit.Server, n)
 	for i := range nodes {
-		nodes[i] = testkit.Start(t, testkit.Config{Database: database, Node: nodeName(i), Cluster: server.ClusterConfig{
+		nodes[i] = testkit.Start(t, testkit.Config{Database: database, Node: nodeName(i), MaxAuthorized: maxAuthorized, Cluster: server.ClusterConfig{
 			Listen: addresses[i], Peers: strings.Join(addresses, ","), Secret: "sixteen-bytes-at-least"}})
 	}
 	for _, s := range nodes {
@@ -175,4 +182,89 @@ func TestCluster(t *testing.T) {
 		sameEverywhere(t, nodes[1:], []*session{stays})
 		whole(t, nodes[1])
 	})
+}
+
+// TestClusterLeases: a lease is served at any node, moves with its event stream, and outlives its node (page 3).
+func TestClusterLeases(t *testing.T) {
+	nodes := startNodes(t, 2)
+	token := testkit.Token(t, nil)
+	id := lease(t, nodes[0], token, map[string]any{"hostname": "ci-7"})
+	row := func(s *testkit.Server) (hostname string) {
+		var got api.SessionReply
+		s.Get(t, testkit.Key, sessionsPath(testkit.App, "/"+id), &got)
+		return string(got.Session.DerivedStatus) + " " + *got.Session.Hostname
+	}
+	if status, body := nodes[1].Do(t, token, http.MethodPost, api.SessionsPath+"/"+id+"/heartbeat", map[string]any{"hostname": "ci-8"}); status != http.StatusOK {
+		t.Fatalf("%d %s", status, body)
+	}
+	testkit.Eventually(t, "both nodes have it", func() bool { return row(nodes[0]) == "active ci-8" && row(nodes[1]) == "active ci-8" })
+	here := events(t, nodes[0], token, id)
+	there := events(t, nodes[1], token, id)
+	if got := here(); got != "EOF" {
+		t.Errorf("the first stream said %q", got)
+	}
+	for i, s := range nodes {
+		testkit.Eventually(t, nodeName(i)+" lists it once", func() bool { return list(t, s, url.Values{}).Total == 1 })
+		if status, body := beat(t, s, token, id); status != http.StatusOK {
+			t.Errorf("%d %s", status, body)
+		}
+	}
+	nodes[1].Stop(t)
+	if got := there(); got != "EOF" {
+		t.Errorf("the second stream said %q", got)
+	}
+	if status, body := beat(t, nodes[0], token, id); status != http.StatusOK {
+		t.Fatalf("not adopted: %d %s", status, body)
+	}
+	if n := list(t, nodes[0], url.Values{}).Total; n != 1 || row(nodes[0]) != "active ci-8" {
+		t.Errorf("%d sessions, %s", n, row(nodes[0]))
+	}
+}
+
+// TestClusterQuota: nodes count each other's sessions against the plan. Only what two admit at the same moment, before they have heard
+// of each other, is too much: with one place left, at most one a node.
+func TestClusterQuota(t *testing.T) {
+	const limit, rounds, tries = 5, 5, 4
+	nodes := startLimited(t, 2, limit)
+	token := testkit.Token(t, nil)
+	var held []*session
+	for i := range limit - 1 {
+		held = append(held, mustOpen(t, nodes[i%2], hello(token, nil)))
+	}
+	worst := 0
+	for range rounds {
+		sameEverywhere(t, nodes, held)
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		var more []*session
+		byNode := [2]int{}
+		for i := range 2 * tries {
+			wg.Go(func() {
+				if c, err := open(t.Context(), nodes[i%2], hello(token, nil)); err == nil {
+					mu.Lock()
+					defer mu.Unlock()
+					more = append(more, c)
+					byNode[i%2]++
+				}
+			})
+		}
+		wg.Wait()
+		if len(more) == 0 || byNode[0] > 1 || byNode[1] > 1 {
+			t.Errorf("%v were admitted to one place", byNode)
+		}
+		worst = max(worst, len(more)-1)
+		sameEverywhere(t, nodes, append(slices.Clone(held), more...))
+		for i, s := range nodes { // nobody is evicted, and nobody comes in
+			if _, err := open(t.Context(), s, hello(token, nil)); err == nil {
+				t.Errorf("%s admits more", nodeName(i))
+			}
+		}
+		for _, c := range more {
+			if err := c.send(t.Context(), map[string]any{"type": api.TypeBye}); err != nil {
+				t.Fatal(err)
+			}
+			<-c.ended
+		}
+	}
+	t.Logf("at worst %d too many", worst)
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -16,6 +17,26 @@ const AdminTokenFile = "admin-token"
 
 // minAdminToken is the length below which a configured admin token is refused: it can be tried without limit from outside.
 const minAdminToken = 24
+
+// incarnationFile has the name and the incarnation of the last node on the data directory.
+const incarnationFile = "incarnation"
+
+// earlierLife returns the last incarnation of the node on the data directory, 0 when there was none, or it cannot be read.
+func earlierLife(dir, node string) (incarnation int64) {
+	b, err := os.ReadFile(filepath.Join(dir, incarnationFile))
+	if err != nil {
+		return 0
+	}
+	name, number, _ := strings.Cut(strings.TrimSpace(string(b)), " ")
+	if incarnation, err = strconv.ParseInt(number, 10, 64); err != nil || name != node {
+		return 0
+	}
+	return incarnation
+}
+
+func rememberLife(dir, node string, incarnation int64) error {
+	return writePrivate(filepath.Join(dir, incarnationFile), fmt.Sprintf("%s %d\n", node, incarnation))
+}
 
 func databaseFile(data string) string { return filepath.Join(data, "rollcall.db") }
 

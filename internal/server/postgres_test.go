@@ -87,39 +87,62 @@ func TestTakenForDead(t *testing.T) {
 	}
 }
 
-// TestNameTaken: of two processes with one node name the newer one has it, and the older one ends rather than fight for it.
+// TestNameTaken: a node's name is exclusive (page 4): a second process is refused while the first lives, and need not wait for its own
+// earlier life, nor long for one that died elsewhere.
 func TestNameTaken(t *testing.T) {
 	database := storetest.Database(t, storetest.Postgres(t))
-	run := func(ctx context.Context) chan error {
-		srv, err := server.New(t.Context(), server.Config{Listen: "127.0.0.1:0", Data: t.TempDir(), Database: database, Node: "srv-01",
+	start := func(data string) (*server.Server, error) {
+		return server.New(t.Context(), server.Config{Listen: "127.0.0.1:0", Data: data, Database: database, Node: "srv-01",
 			Log: slog.New(slog.DiscardHandler)})
+	}
+	// run runs a node until stop, which returns how it ended.
+	run := func(srv *server.Server, err error) (stop func() error) {
+		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
+		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error, 1)
 		go func() { ended <- srv.Run(ctx) }()
-		return ended
+		return func() error { cancel(); return <-ended }
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
-	older := run(ctx)
-	newer := run(ctx)
-	select {
-	case err := <-older:
-		if !errors.Is(err, store.ErrNameTaken) || !strings.Contains(err.Error(), "--node") {
-			t.Errorf("the older ended with %v", err)
-		}
-	case <-time.After(15 * time.Second):
-		t.Fatal("the older one did not end")
+	first, second := t.TempDir(), t.TempDir()
+	stop := run(start(first))
+	if _, err := start(second); !errors.Is(err, store.ErrNameTaken) || !strings.Contains(err.Error(), "--node") {
+		t.Errorf("the second was refused with %v", err)
 	}
-	select {
-	case err := <-newer:
-		t.Errorf("the newer ended, too: %v", err)
-	case <-time.After(2 * time.Second): // two beats
+	if err := stop(); err != nil {
+		t.Errorf("the first ended with %v", err)
 	}
-	stop()
-	if err := <-newer; err != nil {
+	began := time.Now()
+	stop = run(start(first))
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("it waited %v for its own earlier life", took)
+	}
+	if err := stop(); err != nil {
 		t.Error(err)
+	}
+	stop = run(start(second)) // once nobody gives signs of life
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestNameLost: a node that finds its name taken all the same ends rather than fight for it.
+func TestNameLost(t *testing.T) {
+	database := storetest.Database(t, storetest.Postgres(t))
+	srv, err := server.New(t.Context(), server.Config{Listen: "127.0.0.1:0", Data: t.TempDir(), Database: database, Node: "srv-01",
+		Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openStore(t, database).Nodes().Claim(t.Context(), "srv-01"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	if err := srv.Run(ctx); !errors.Is(err, store.ErrNameTaken) || !strings.Contains(err.Error(), "--node") {
+		t.Errorf("it ended with %v", err)
 	}
 }
 

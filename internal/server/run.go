@@ -201,11 +201,10 @@ func (s *Server) beatOnce(ctx context.Context) error {
 	if !errors.Is(err, store.ErrLeaseLost) || errors.Is(err, store.ErrNameTaken) {
 		return err
 	}
-	incarnation, cerr := nodes.Claim(ctx, s.cfg.Node)
+	incarnation, cerr := s.claimName(ctx)
 	if cerr != nil {
 		return cerr
 	}
-	s.incarnation.Store(incarnation)
 	s.recorder.Renew(incarnation)
 	if s.cluster != nil {
 		s.cluster.Reincarnate(incarnation)

@@ -162,7 +162,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
 	if err = s.claim(ctx); err != nil {
-		return fmt.Errorf("database: %w", err)
+		return err
 	}
 	if err = s.assemble(ctx); err != nil {
 		return err
@@ -194,19 +194,68 @@ func (s *Server) bootstrap(ctx context.Context) error {
 
 // claim starts a new incarnation of the node and closes what its earlier lives, and nodes that are gone, left open (G6).
 func (s *Server) claim(ctx context.Context) error {
-	incarnation, err := s.db.Nodes().Claim(ctx, s.cfg.Node)
-	if err != nil {
+	if err := s.vacant(ctx); err != nil {
 		return err
 	}
-	s.incarnation.Store(incarnation)
+	incarnation, err := s.claimName(ctx)
+	if err != nil {
+		return fmt.Errorf("database: %w", err)
+	}
 	n, err := s.db.Nodes().Sweep(ctx, s.cfg.Node, incarnation, s.lapse())
 	if err != nil {
-		return err
+		return fmt.Errorf("database: %w", err)
 	}
 	if n > 0 {
 		s.log.Info("closed the records of sessions that an earlier stop left open", "records", n)
 	}
 	return nil
+}
+
+// claimName takes the node's name for a new incarnation, and remembers it for the next start.
+func (s *Server) claimName(ctx context.Context) (int64, error) {
+	incarnation, err := s.db.Nodes().Claim(ctx, s.cfg.Node)
+	if err != nil {
+		return 0, err
+	}
+	s.incarnation.Store(incarnation)
+	if err := rememberLife(s.cfg.Data, s.cfg.Node, incarnation); err != nil {
+		s.log.Warn("the node's incarnation could not be remembered; the next start may take some seconds", "err", err)
+	}
+	return incarnation, nil
+}
+
+// A node that lives gives a sign of life every beatInterval; one that gave none for nameLapse may be dead, and its name is free. A
+// name that is still not free after nameWait is another's.
+const (
+	nameLapse = 2500 * time.Millisecond
+	nameWait  = 4 * time.Second
+	nameLook  = 200 * time.Millisecond
+)
+
+// vacant waits until nobody has the node's name: it is exclusive (page 4). An earlier life on the same data directory is over, for
+// this process has the directory's lock.
+func (s *Server) vacant(ctx context.Context) error {
+	if s.lapse() == 0 {
+		return nil
+	}
+	earlier := earlierLife(s.cfg.Data, s.cfg.Node)
+	for until := time.Now().Add(nameWait); ; {
+		living, err := s.db.Nodes().Living(ctx, nameLapse)
+		if err != nil {
+			return fmt.Errorf("database: %w", err)
+		}
+		switch other, taken := living[s.cfg.Node]; {
+		case !taken || other == earlier:
+			return nil
+		case time.Now().After(until):
+			return fmt.Errorf("node: %s lives: %w; give each node its own name with --node", s.cfg.Node, store.ErrNameTaken)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(nameLook):
+		}
+	}
 }
 
 // lapse is how long another node may be silent before its records are closed. A SQLite database has no other that lives.
@@ -222,8 +271,13 @@ func (s *Server) assemble(ctx context.Context) error {
 	s.rows = registry.New(registry.Config{Node: s.cfg.Node})
 	s.recorder = store.NewRecorder(store.RecorderConfig{Records: s.db.Records(), Log: s.log, Metrics: s.metrics,
 		Incarnation: s.incarnation.Load()})
+	var others gateway.Elsewhere
+	if s.cfg.Cluster.joins() {
+		others = elsewhere{s} // asked when requests come, once the cluster is joined
+	}
 	s.gateway = gateway.New(gateway.Config{
-		Node: s.cfg.Node, Incarnation: s.incarnation.Load(), Registry: s.rows, Tenants: s.tenants, Records: s.recorder,
+		Elsewhere: others,
+		Node:      s.cfg.Node, Incarnation: s.incarnation.Load(), Registry: s.rows, Tenants: s.tenants, Records: s.recorder,
 		Log: s.log, Metrics: s.metrics, Limits: s.cfg.Gateway, Room: s.room, CutOff: s.cutOff,
 	})
 	s.tenants.OnApplication(s.apply)

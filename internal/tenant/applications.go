@@ -274,6 +274,41 @@ func (d *Directory) Revoke(ctx context.Context, id api.ApplicationID, by Actor, 
 	return app, count, nil
 }
 
+// Revocation is what a node tells others of one that it has committed.
+type Revocation struct {
+	Epoch  uint64     `json:"epoch"`
+	At     api.Millis `json:"at"`
+	By     string     `json:"by"`
+	Reason string     `json:"reason"`
+}
+
+// Revocation returns the application's last one.
+func (a *Application) Revocation() Revocation {
+	return Revocation{a.Epoch, a.RevokedAt, a.RevokedBy, a.RevokedReason}
+}
+
+// Learn takes a revocation over from another node's word, without the database, and returns when OnApplication's function was called
+// with it. It never lowers an epoch; what the database says later confirms it. An application that is not known here is read first.
+func (d *Directory) Learn(ctx context.Context, id api.ApplicationID, r Revocation) error {
+	d.mu.Lock()
+	old := d.mem.applications[id]
+	if old != nil && old.Epoch < r.Epoch {
+		row := *old
+		row.Epoch, row.RevokedAt = r.Epoch, max(row.RevokedAt, r.At)
+		row.RevokedBy, row.RevokedReason = r.By, r.Reason
+		d.mem.applications[id] = &row
+		d.enqueueLocked([]*store.Application{&row})
+	}
+	d.mu.Unlock()
+	if old == nil {
+		return d.CatchUp(ctx)
+	}
+	if err := d.deliver(ctx); err != nil {
+		return unavailable("the revocation is taking effect", err)
+	}
+	return nil
+}
+
 func (d *Directory) changeApplication(ctx context.Context, id api.ApplicationID,
 	change func(*edit, *store.Application) error) (Application, error) {
 	var row store.Application

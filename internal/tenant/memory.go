@@ -60,6 +60,11 @@ func (m *memory) take(changes store.Changes) []*store.Application {
 		}
 	}
 	for _, row := range changes.Applications {
+		// What another node said (Learn) may be newer than what was read; not so when an older copy of the database was put in place.
+		if old := m.applications[row.ID]; old != nil && old.Epoch > row.Epoch && changes.Version >= m.version {
+			row.Epoch, row.RevokedAt = old.Epoch, max(old.RevokedAt, row.RevokedAt)
+			row.RevokedBy, row.RevokedReason = old.RevokedBy, old.RevokedReason
+		}
 		m.applications[row.ID] = &row
 		m.numbers[row.Number] = row.ID
 		m.publishable[sha256.Sum256([]byte(row.PublishableKey))] = row.ID

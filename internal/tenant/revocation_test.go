@@ -258,3 +258,47 @@ func TestRevocationIsFinal(t *testing.T) {
 		})
 	})
 }
+
+// TestLearn: a revocation that another node tells of takes effect without the database, is never lowered, and is confirmed later.
+func TestLearn(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	token := w.issue(appID, api.TokenInput{})
+	var told []uint64
+	w.OnApplication(func(app Application) int {
+		if app.ID == appID {
+			told = append(told, app.Epoch)
+		}
+		return 0
+	})
+	told = nil
+	w.db.set(func(f *flaky) { f.down = errDown })
+	at := api.MillisOf(time.Now())
+	for _, r := range []Revocation{{Epoch: 2, At: at, By: "key", Reason: "why"}, {Epoch: 1, At: at + 5, By: "other"}, {Epoch: 2, At: at + 5}} {
+		want(t, w.Learn(ctx, appID, r), "", "")
+	}
+	app := w.app(appID)
+	if app.Epoch != 2 || app.RevokedAt != at || app.RevokedBy != "key" || app.RevokedReason != "why" || len(told) != 1 || told[0] != 2 {
+		t.Errorf("%+v, told %v", app.Application, told)
+	}
+	_, err := w.Verify(ctx, Credential{Token: token})
+	want(t, err, api.CodeTokenRevoked, "")
+	want(t, w.Learn(ctx, api.NewID[api.Application](), Revocation{Epoch: 1}), api.CodeUnavailable, "")
+
+	// A read that began before the revocation was committed does not undo it; one that is newer replaces it.
+	w.db.set(func(f *flaky) { f.down = nil })
+	if _, err := w.PatchApplication(ctx, appID, ApplicationInput{Name: new("Renamed")}, Admin); err != nil {
+		t.Fatal(err)
+	}
+	if app := w.app(appID); app.Epoch != 2 || app.RevokedBy != "key" || app.Name != "Renamed" {
+		t.Errorf("after an older read: %+v", app.Application)
+	}
+	for range 3 {
+		if _, _, err := w.Revoke(ctx, appID, "third", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if app := w.app(appID); app.Epoch != 3 || app.RevokedBy != "third" {
+		t.Errorf("after a newer read: %+v", app.Application)
+	}
+}
