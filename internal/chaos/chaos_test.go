@@ -4,7 +4,6 @@ package chaos_test
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -12,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -36,7 +36,8 @@ type world struct {
 	history
 	postgres *pgserver.Server
 	database string
-	bus      *server.Server // nil where nodes form it themselves
+	bus      *server.Server // nil where nodes form it themselves, and while it does not run
+	busAddr  string
 	nodes    []*node
 	streams  []*stream
 
@@ -63,9 +64,10 @@ func number(t *testing.T, name string, otherwise int) int {
 }
 
 func run(t *testing.T, seed uint64) {
-	t.Logf("repeat with ROLLCALL_CHAOS_SEED=%d; -artifacts keeps the history and the logs", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	w := newWorld(t)
+	embedded := random.IntN(3) == 0
+	t.Logf("repeat with ROLLCALL_CHAOS_SEED=%d; -artifacts keeps the history and the logs; NATS within the nodes: %v", seed, embedded)
+	w := newWorld(t, embedded)
 	defer w.load(t, seed, clients)()
 	for _, n := range w.nodes {
 		for _, q := range []url.Values{
@@ -84,7 +86,7 @@ func run(t *testing.T, seed uint64) {
 	left := budget
 	for _, i := range random.Perm(len(failures)) {
 		f := failures[i]
-		if only := os.Getenv("ROLLCALL_CHAOS_FAILURE"); f.takes > left || only != "" && only != f.name {
+		if only := os.Getenv("ROLLCALL_CHAOS_FAILURE"); f.takes > left || f.ofBus && embedded || only != "" && only != f.name {
 			continue
 		}
 		left -= f.takes
@@ -111,7 +113,7 @@ func run(t *testing.T, seed uint64) {
 	}
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, embedded bool) *world {
 	t.Helper()
 	logs := t.ArtifactDir()
 	log, err := os.Create(filepath.Join(logs, "history.log"))
@@ -121,18 +123,30 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { _ = log.Close() })
 	w := &world{history: history{log: log}, ends: map[string]string{}, postgres: storetest.Postgres(t)}
 	w.database = storetest.DatabaseName(t, w.postgres)
-	w.bus = runBus(t, 0)
-	t.Cleanup(func() { w.bus.Shutdown(); w.bus.WaitForShutdown() })
-	at, _ := w.bus.Addr().(*net.TCPAddr)
+	peers := make([]string, nodes) // where nodes form the bus themselves
+	if embedded {
+		for i := range peers {
+			peers[i] = free(t)
+		}
+	} else {
+		w.busAddr = free(t)
+		if err := w.startBus(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(w.stopBus)
+	}
 	for i := range nodes {
 		db := newProxy(t, func() (net.Conn, error) { return net.Dial("unix", filepath.Join(w.postgres.Dir(), ".s.PGSQL.5432")) })
-		bus := newProxy(t, func() (net.Conn, error) { return net.Dial("tcp", at.String()) })
 		n := newNode(t, config{
 			Node:     fmt.Sprintf("srv-%02d", i+1),
 			Database: fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", pgserver.User, db.Addr(), w.database),
-			Cluster:  rollcall.ClusterConfig{NATS: "nats://" + bus.Addr().String()},
+			Cluster:  rollcall.ClusterConfig{Listen: peers[i], Peers: strings.Join(peers, ","), Secret: "sixteen-bytes-at-least"},
 		}, logs)
-		n.db, n.bus = db, bus
+		n.db = db
+		if !embedded {
+			n.bus = newProxy(t, func() (net.Conn, error) { return net.Dial("tcp", w.busAddr) })
+			n.Cluster = rollcall.ClusterConfig{NATS: "nats://" + n.bus.Addr().String()}
+		}
 		w.nodes = append(w.nodes, n)
 		if err := n.start(); err != nil {
 			t.Fatal(err)
@@ -141,124 +155,13 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// runBus runs a NATS server; port 0 picks one.
-func runBus(t *testing.T, port int) *server.Server {
+// free returns an address that nobody listens on.
+func free(t *testing.T) string {
 	t.Helper()
-	bus, err := startBus(port)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return bus
+	defer l.Close()
+	return l.Addr().String()
 }
-
-func startBus(port int) (*server.Server, error) {
-	bus, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: cmp.Or(port, server.RANDOM_PORT), MaxPayload: 8 << 20, NoSigs: true})
-	if err != nil {
-		return nil, err
-	}
-	bus.Start()
-	if !bus.ReadyForConnections(10 * time.Second) {
-		return nil, fmt.Errorf("the NATS server does not take connections")
-	}
-	return bus, nil
-}
-
-// failure is something that goes wrong, and is over when happen returns.
-type failure struct {
-	name   string
-	takes  time.Duration // about
-	happen func(*world, *rand.Rand) error
-}
-
-var failures = []failure{
-	{"kill -9 of each node in turn", 8 * time.Second, killEach},
-	{"kill -9 of a node that stays away", 15 * time.Second, func(w *world, random *rand.Rand) error {
-		return w.kill(w.anyNode(random), 14*time.Second)
-	}},
-	{"a node stands still for longer than the death timeout", 6 * time.Second, func(w *world, random *rand.Rand) error {
-		return w.freeze(w.anyNode(random), between(random, 3500*time.Millisecond, 6*time.Second))
-	}},
-	{"a node stands still for longer than its lease", 14 * time.Second, func(w *world, random *rand.Rand) error {
-		return w.freeze(w.anyNode(random), between(random, 12*time.Second, 14*time.Second))
-	}},
-	{"PostgreSQL is killed", 4 * time.Second, func(w *world, random *rand.Rand) error {
-		return w.withoutPostgres(between(random, 0, 3*time.Second), w.postgres.Kill)
-	}},
-	{"PostgreSQL is restarted", 4 * time.Second, func(w *world, random *rand.Rand) error {
-		return w.withoutPostgres(between(random, 0, 3*time.Second), w.postgres.Down)
-	}},
-	{"PostgreSQL stands still", 5 * time.Second, func(w *world, random *rand.Rand) error {
-		defer w.suffer()()
-		if err := w.postgres.Pause(context.Background()); err != nil {
-			return err
-		}
-		time.Sleep(between(random, time.Second, 6*time.Second))
-		w.postgres.Resume()
-		return nil
-	}},
-}
-
-func between(random *rand.Rand, least, most time.Duration) time.Duration {
-	return least + time.Duration(random.Int64N(int64(most-least)))
-}
-
-// suffer says that all nodes are in trouble.
-func (w *world) suffer() (over func()) {
-	var overs []func()
-	for _, n := range w.nodes {
-		overs = append(overs, n.suffer(trouble{}))
-	}
-	return func() {
-		for _, over := range overs {
-			over()
-		}
-	}
-}
-
-func killEach(w *world, random *rand.Rand) error {
-	for _, i := range random.Perm(nodes) {
-		if err := w.kill(w.nodes[i], between(random, 0, 3*time.Second)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// kill kills a node and starts it again after a while.
-func (w *world) kill(n *node, away time.Duration) error {
-	over := n.suffer(trouble{killed: true})
-	dead := w.of(n)
-	at := time.Now()
-	n.kill()
-	w.say("%s was killed", n.Node)
-	var watching sync.WaitGroup
-	watching.Go(func() { w.watchDeath(n, at, dead, away < nodeLost) })
-	time.Sleep(away)
-	err := n.start()
-	watching.Wait()
-	over()
-	w.say("%s is back: %v", n.Node, err)
-	return err
-}
-
-func (w *world) freeze(n *node, d time.Duration) error {
-	defer n.suffer(trouble{})()
-	if err := n.freeze(); err != nil {
-		return err
-	}
-	w.say("%s stands still", n.Node)
-	time.Sleep(d)
-	w.say("%s goes on", n.Node)
-	return n.thaw()
-}
-
-func (w *world) withoutPostgres(d time.Duration, end func()) error {
-	defer w.suffer()()
-	end()
-	w.say("PostgreSQL is gone")
-	time.Sleep(d)
-	err := w.postgres.Up(context.Background())
-	w.say("PostgreSQL is back")
-	return err
-}
-

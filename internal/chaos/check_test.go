@@ -246,6 +246,9 @@ func (w *world) checkRevocations() {
 			// A node that could not hear of it has until it can.
 			deadline := r.answered
 			for _, t := range l.node.during(r.asked.Add(-time.Second), r.answered) {
+				if !t.deaf {
+					continue
+				}
 				if t.to.IsZero() {
 					t.to = time.Now()
 				}

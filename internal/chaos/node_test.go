@@ -81,6 +81,7 @@ type trouble struct {
 	from, to time.Time
 	killed   bool
 	drained  bool
+	deaf     bool // neither NATS nor PostgreSQL reached it
 }
 
 func newNode(t *testing.T, c config, logs string) *node {
