@@ -226,17 +226,20 @@ func (h *history) violateLocked(property, format string, args ...any) {
 func (w *world) checkRevocations() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, r := range w.revocations {
+	for i, r := range w.revocations {
 		if r.status != http.StatusOK {
 			continue
 		}
-		seen := 0
+		seen, until := 0, r.answered.Add(caughtUp) // what the next one ends is not of this one's count
+		if i+1 < len(w.revocations) && w.revocations[i+1].asked.Before(until) {
+			until = w.revocations[i+1].asked
+		}
 		for _, l := range w.lives {
 			if l.app != r.app {
 				continue
 			}
 			over := l.over()
-			if l.code == int(api.CloseRevoked) && over.After(r.asked) && l.opened.Before(r.answered) && over.Before(r.answered.Add(caughtUp)) {
+			if l.code == int(api.CloseRevoked) && over.After(r.asked) && l.opened.Before(r.answered) && over.Before(until) {
 				seen++
 			}
 			// A token of the same second as the call is for the next call to end.

@@ -167,7 +167,7 @@ func (w *world) load(t *testing.T, seed uint64, clients int) (stop func()) {
 	for i, op := range []struct {
 		every time.Duration
 		do    func(*rand.Rand)
-	}{{250 * time.Millisecond, w.disconnectOne}, {2500 * time.Millisecond, w.revokeAll}} {
+	}{{250 * time.Millisecond, w.disconnectOne}, {time.Second, w.revokeAll}} {
 		random := rand.New(rand.NewPCG(seed, uint64(1_000_000+i)))
 		run.Go(func() { w.repeat(ctx, random, op.every, func() { op.do(random) }) })
 	}
