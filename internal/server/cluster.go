@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -164,9 +165,14 @@ func (o owner) Revoke(ctx context.Context, app api.ApplicationID, by tenant.Acto
 	if err != nil || o.cluster == nil {
 		return n, err
 	}
+	note, err := json.Marshal(tenant.Revocation{Epoch: revoked.Epoch, RevokedAt: revoked.RevokedAt, By: revoked.RevokedBy,
+		Reason: revoked.RevokedReason, Version: revoked.Version})
+	if err != nil {
+		return n, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, revokeWait)
 	defer cancel()
-	elsewhere, _ := o.cluster.Applied(ctx, app, revoked.Epoch, nil)
+	elsewhere, _ := o.cluster.Applied(ctx, app, revoked.Epoch, note)
 	return n + elsewhere, nil
 }
 
@@ -180,17 +186,30 @@ type obedient struct {
 // takes records.
 func (o obedient) Disconnect(ctx context.Context, app api.ApplicationID, id api.ServerID, by, reason string) bool {
 	ended := o.gateway.Disconnect(ctx, app, id, tenant.Actor(by), reason)
-	o.records.Flush(ctx)
+	o.settle(ctx)
 	return ended
 }
 
-// Applied implements cluster.Owner.
-func (o obedient) Applied(ctx context.Context, app api.ApplicationID, epoch uint64, _ []byte) (int, error) {
-	if err := o.tenants.CatchUp(ctx); err != nil {
+// Applied implements cluster.Owner. The note has what there is to apply, so that a node without the database can (G4).
+func (o obedient) Applied(ctx context.Context, app api.ApplicationID, epoch uint64, note []byte) (int, error) {
+	var revoked tenant.Revocation
+	if err := json.Unmarshal(note, &revoked); err != nil {
+		return 0, fmt.Errorf("the note of a revocation: %w", err)
+	}
+	if err := o.tenants.Heed(ctx, app, revoked); err != nil {
 		return 0, err
 	}
-	o.records.Flush(ctx)
+	o.settle(ctx)
 	return o.gateway.Swept(app, epoch), nil
+}
+
+// recordWait leaves time for the answer to a command when the database has just gone, and is not known to be away.
+const recordWait = time.Second
+
+func (o obedient) settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, recordWait)
+	defer cancel()
+	o.records.Flush(ctx)
 }
 
 // Ask implements cluster.Owner.

@@ -274,6 +274,29 @@ func (d *Directory) Revoke(ctx context.Context, id api.ApplicationID, by Actor, 
 	return app, count, nil
 }
 
+// Revocation is what one node tells another of a revocation that it has committed. RevokedAt is by the database's clock.
+type Revocation struct {
+	Epoch     uint64     `json:"epoch"`
+	RevokedAt api.Millis `json:"revokedAt"`
+	By        string     `json:"by"`
+	Reason    string     `json:"reason"`
+	Version   int64      `json:"version"`
+}
+
+// Heed applies a revocation of which another node tells, so that it takes effect here while the database does not answer (G4);
+// what the database says then takes its place. An application that is not known has no sessions here.
+func (d *Directory) Heed(ctx context.Context, id api.ApplicationID, r Revocation) error {
+	d.mu.Lock()
+	if app := d.mem.applications[id]; app != nil && app.Epoch < r.Epoch {
+		row := *app
+		row.Epoch, row.RevokedAt, row.RevokedBy, row.RevokedReason, row.Version = r.Epoch, r.RevokedAt, r.By, r.Reason, r.Version
+		d.mem.applications[id] = &row
+		d.enqueueLocked([]*store.Application{&row})
+	}
+	d.mu.Unlock()
+	return d.deliver(ctx)
+}
+
 func (d *Directory) changeApplication(ctx context.Context, id api.ApplicationID,
 	change func(*edit, *store.Application) error) (Application, error) {
 	var row store.Application

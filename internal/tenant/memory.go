@@ -60,6 +60,11 @@ func (m *memory) take(changes store.Changes) []*store.Application {
 		}
 	}
 	for _, row := range changes.Applications {
+		// What was read before another node told of a revocation (Heed) does not undo it; an older copy of the database does.
+		if old := m.applications[row.ID]; old != nil && old.Version > row.Version && changes.Version >= m.version {
+			row.Epoch, row.RevokedAt, row.RevokedBy, row.RevokedReason = old.Epoch, old.RevokedAt, old.RevokedBy, old.RevokedReason
+			row.Version = old.Version
+		}
 		m.applications[row.ID] = &row
 		m.numbers[row.Number] = row.ID
 		m.publishable[sha256.Sum256([]byte(row.PublishableKey))] = row.ID

@@ -2,6 +2,7 @@ package tenant
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -256,5 +257,66 @@ func TestRevocationIsFinal(t *testing.T) {
 				}
 			},
 		})
+	})
+}
+
+// TestHeed: a node that the database does not answer applies the revocation that another tells it of; what was read before does not
+// undo it, and the database has the last word (G4).
+func TestHeed(t *testing.T) {
+	bubble(t, func(t *testing.T, db store.Config) {
+		here := &flaky{Config: db}
+		there, err := New(t.Context(), Config{Store: db})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, stop := running(t, here)
+		defer stop()
+		var told []uint64
+		w.OnApplication(func(app Application) int {
+			if app.ID == appID {
+				told = append(told, app.Epoch)
+			}
+			return 0
+		})
+		here.set(func(f *flaky) { f.down = store.ErrRefused })
+		app := func() Application {
+			app, _ := w.Application(appID)
+			return app
+		}
+		old := app()
+		revoked, _, err := there.Revoke(t.Context(), appID, "somekey", "why")
+		if err != nil {
+			t.Fatal(err)
+		}
+		note := Revocation{Epoch: revoked.Epoch, RevokedAt: revoked.RevokedAt, By: "somekey", Reason: "why", Version: revoked.Version}
+		for range 2 { // told twice it is applied once
+			if err := w.Heed(t.Context(), appID, note); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := app()
+		if !slices.Equal(told, []uint64{0, 1}) || want.Epoch != 1 || want.RevokedAt != revoked.RevokedAt || want.RevokedBy != "somekey" {
+			t.Errorf("told %v, %+v", told, want)
+		}
+		w.mu.Lock()
+		version := w.mem.version
+		w.mem.take(store.Changes{Version: version, Applications: []store.Application{old.Application}})
+		w.mu.Unlock()
+		if got := app(); got.Epoch != 1 {
+			t.Errorf("what was read before undoes it: %+v", got)
+		}
+		here.set(func(f *flaky) { f.down = nil })
+		if err := w.CatchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := app(); got.Epoch != 1 || w.mem.version == version || got.Version != revoked.Version {
+			t.Errorf("from the database: %+v", got)
+		}
+		w.mu.Lock()
+		w.mem.take(store.Changes{Version: version, Applications: []store.Application{old.Application}})
+		w.mu.Unlock()
+		if got := app(); got.Epoch != 0 {
+			t.Errorf("an older copy of the database: %+v", got)
+		}
 	})
 }
