@@ -33,8 +33,8 @@ var failures = []failure{
 	{"a node stands still for longer than the death timeout", 6 * time.Second, false, func(w *world, random *rand.Rand) error {
 		return w.freeze(w.anyNode(random), between(random, 3500*time.Millisecond, 6*time.Second))
 	}},
-	{"a node stands still for longer than its lease", 14 * time.Second, false, func(w *world, random *rand.Rand) error {
-		return w.freeze(w.anyNode(random), between(random, 12*time.Second, 14*time.Second))
+	{"a node stands still for longer than its lease", 15 * time.Second, false, func(w *world, random *rand.Rand) error {
+		return w.freeze(w.anyNode(random), between(random, 13*time.Second, 15*time.Second))
 	}},
 	{"PostgreSQL is killed", 4 * time.Second, false, func(w *world, random *rand.Rand) error {
 		return w.withoutPostgres(between(random, 0, 3*time.Second), w.postgres.Kill)
@@ -58,14 +58,14 @@ var failures = []failure{
 	{"a node is cut off from PostgreSQL", 5 * time.Second, false, func(w *world, random *rand.Rand) error {
 		return w.part(random, between(random, time.Second, 8*time.Second), false, true)
 	}},
-	{"a node is cut off from PostgreSQL for longer than its lease", 14 * time.Second, false, func(w *world, random *rand.Rand) error {
-		return w.part(random, between(random, 12*time.Second, 15*time.Second), false, true)
+	{"a node is cut off from PostgreSQL for longer than its lease", 15 * time.Second, false, func(w *world, random *rand.Rand) error {
+		return w.part(random, between(random, 13*time.Second, 16*time.Second), false, true)
 	}},
 	{"a node is cut off from both", 6 * time.Second, true, func(w *world, random *rand.Rand) error {
 		return w.part(random, between(random, time.Second, 8*time.Second), true, true)
 	}},
-	{"a node is cut off from both for longer than its lease", 14 * time.Second, true, func(w *world, random *rand.Rand) error {
-		return w.part(random, between(random, 12*time.Second, 15*time.Second), true, true)
+	{"a node is cut off from both for longer than its lease", 15 * time.Second, true, func(w *world, random *rand.Rand) error {
+		return w.part(random, between(random, 13*time.Second, 16*time.Second), true, true)
 	}},
 	{"every node is restarted", 6 * time.Second, false, rollingRestart},
 }

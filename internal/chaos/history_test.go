@@ -11,6 +11,8 @@ import (
 	"github.com/rollcallhq/rollcall/api"
 )
 
+const clock = "15:04:05.000"
+
 // history is what clients and operators were told, and when.
 type history struct {
 	log io.Writer
@@ -35,7 +37,6 @@ type life struct {
 	ended    time.Time // the connection was over
 	code     int       // of the close frame; -1 without one
 	last     api.Disconnect
-	killed   bool // the node was killed and not asked
 }
 
 // connected tells whether the client believes that it is.
@@ -58,6 +59,10 @@ type answer struct {
 	count           int
 }
 
+func (a answer) String() string {
+	return fmt.Sprintf("%d, partial %q, asked at %s, answered at %s", a.status, a.partial, a.asked.Format(clock), a.answered.Format(clock))
+}
+
 type revocation struct {
 	answer
 	app api.ApplicationID
@@ -69,15 +74,19 @@ type disconnect struct {
 }
 
 func (h *history) say(format string, args ...any) {
-	fmt.Fprintf(h.log, "%s "+format+"\n", append([]any{time.Now().Format("15:04:05.000")}, args...)...)
+	fmt.Fprintf(h.log, "%s "+format+"\n", append([]any{time.Now().Format(clock)}, args...)...)
 }
 
 // violated says that a property does not hold.
 func (h *history) violated(property, format string, args ...any) {
-	text := property + ": " + fmt.Sprintf(format, args...)
-	h.say("VIOLATED %s", text)
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.violateLocked(property, format, args...)
+}
+
+func (h *history) violateLocked(property, format string, args ...any) {
+	text := property + ": " + fmt.Sprintf(format, args...)
+	h.say("VIOLATED %s", text)
 	h.violations = append(h.violations, text)
 }
 
