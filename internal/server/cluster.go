@@ -160,20 +160,20 @@ func (o owner) Disconnect(ctx context.Context, app api.ApplicationID, id api.Ser
 const revokeWait = 8 * time.Second
 
 // Revoke implements manage.Owner. A node that has not answered when it returns is missing (G4): answers are partial then.
-func (o owner) Revoke(ctx context.Context, app api.ApplicationID, by tenant.Actor, reason string) (int, error) {
+func (o owner) Revoke(ctx context.Context, app api.ApplicationID, by tenant.Actor, reason string) (n int, whole bool, err error) {
 	revoked, n, err := o.tenants.Revoke(ctx, app, by, reason)
 	if err != nil || o.cluster == nil {
-		return n, err
+		return n, true, err
 	}
 	note, err := json.Marshal(tenant.Revocation{Epoch: revoked.Epoch, RevokedAt: revoked.RevokedAt, By: revoked.RevokedBy,
 		Reason: revoked.RevokedReason, Version: revoked.Version})
 	if err != nil {
-		return n, err
+		return n, true, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, revokeWait)
 	defer cancel()
-	elsewhere, _ := o.cluster.Applied(ctx, app, revoked.Epoch, note)
-	return n + elsewhere, nil
+	elsewhere, missing := o.cluster.Applied(ctx, app, revoked.Epoch, note)
+	return n + elsewhere, len(missing) == 0, nil
 }
 
 // obedient is cluster.Owner: it does here what other nodes ask.
