@@ -40,6 +40,7 @@ var imports = map[string][]string{
 	"internal/manage": {"api", "internal/input", "internal/limit", "internal/registry", "internal/store", "internal/tenant", "internal/view",
 		"internal/websock"},
 	"internal/server":  {"api", "internal/cluster", "internal/gateway", "internal/limit", "internal/manage", "internal/registry", "internal/store", "internal/tenant"},
+	"internal/chaos":   {}, // tests only
 	"internal/hostile": {}, // tests only
 	"internal/testkit": {"api", "client", "internal/gateway", "internal/manage", "internal/server"},
 	// registry, pgserver: for bench alone, its synthetic rows and what it is compared with

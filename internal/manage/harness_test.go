@@ -237,9 +237,9 @@ func (o *owner) Disconnect(_ context.Context, app api.ApplicationID, id api.Serv
 	return o.end(row, api.EndDisconnected, string(by), reason), nil
 }
 
-func (o *owner) Revoke(ctx context.Context, app api.ApplicationID, by tenant.Actor, reason string) (int, error) {
+func (o *owner) Revoke(ctx context.Context, app api.ApplicationID, by tenant.Actor, reason string) (int, bool, error) {
 	_, n, err := o.kit.tenants.Revoke(ctx, app, by, reason)
-	return n, err
+	return n, true, err
 }
 
 func (o *owner) apply(app tenant.Application) int {

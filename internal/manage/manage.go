@@ -26,8 +26,8 @@ type Owner interface {
 	// Disconnect ends one session; false when it is not a live session of the application. An owner that cannot be reached is
 	// unavailable.
 	Disconnect(ctx context.Context, app api.ApplicationID, id api.ServerID, by tenant.Actor, reason string) (bool, error)
-	// Revoke ends all sessions of the application and returns how many (G4).
-	Revoke(ctx context.Context, app api.ApplicationID, by tenant.Actor, reason string) (int, error)
+	// Revoke ends all sessions of the application and returns how many, and whether every node has said so (G4).
+	Revoke(ctx context.Context, app api.ApplicationID, by tenant.Actor, reason string) (n int, whole bool, err error)
 }
 
 // Config configures New.

@@ -130,11 +130,15 @@ func (c *call) revokeSessions() error {
 	}
 	ctx, cancel := c.acting()
 	defer cancel()
-	n, err := c.owner.Revoke(ctx, id, tenant.Actor(c.key.PublicID), reason)
+	n, whole, err := c.owner.Revoke(ctx, id, tenant.Actor(c.key.PublicID), reason)
 	if err != nil {
 		return err
 	}
-	c.partialNodes() // a node that is cut off applies it as soon as it hears of it
+	if !whole { // a node that is cut off applies it as soon as it hears of it
+		c.partial("nodes")
+	} else {
+		c.partialNodes()
+	}
 	c.settle(ctx)
 	return c.json(http.StatusOK, api.DisconnectResult{Success: true, DisconnectedCount: n})
 }

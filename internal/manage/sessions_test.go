@@ -398,7 +398,7 @@ func TestPagingUnderChurn(t *testing.T) {
 	k := newKit(t, manage.Limits{RequestsPerSecond: 1e6, RequestBurst: 1e6})
 	base := ms()
 	rapid.Check(t, func(t *rapid.T) {
-		if _, err := k.owner.Revoke(context.Background(), desktop, "test", ""); err != nil { // a fresh start: everything has ended
+		if _, _, err := k.owner.Revoke(context.Background(), desktop, "test", ""); err != nil { // a fresh start: everything has ended
 			t.Fatal(err)
 		}
 		base += 1000 // newer than what earlier rounds left

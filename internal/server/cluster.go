@@ -190,19 +190,19 @@ func (o owner) Disconnect(ctx context.Context, app api.ApplicationID, id api.Ser
 const revokeWait = 8 * time.Second
 
 // Revoke implements manage.Owner. A node that has not answered when it returns is missing (G4): answers are partial then.
-func (o owner) Revoke(ctx context.Context, app api.ApplicationID, by tenant.Actor, reason string) (int, error) {
+func (o owner) Revoke(ctx context.Context, app api.ApplicationID, by tenant.Actor, reason string) (n int, whole bool, err error) {
 	revoked, n, err := o.tenants.Revoke(ctx, app, by, reason)
 	if err != nil || o.cluster == nil {
-		return n, err
+		return n, true, err
+	}
+	note, err := json.Marshal(revoked.Revocation())
+	if err != nil {
+		return n, false, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, revokeWait)
 	defer cancel()
-	note, err := json.Marshal(revoked.Revocation())
-	if err != nil {
-		return n, err
-	}
-	elsewhere, _ := o.cluster.Applied(ctx, app, revoked.Epoch, note)
-	return n + elsewhere, nil
+	elsewhere, missing := o.cluster.Applied(ctx, app, revoked.Epoch, note)
+	return n + elsewhere, len(missing) == 0, nil
 }
 
 // obedient is cluster.Owner: it does here what other nodes ask.
@@ -215,7 +215,7 @@ type obedient struct {
 // takes records.
 func (o obedient) Disconnect(ctx context.Context, app api.ApplicationID, id api.ServerID, by, reason string) bool {
 	ended := o.gateway.Disconnect(ctx, app, id, tenant.Actor(by), reason)
-	o.records.Flush(ctx)
+	o.settle(ctx)
 	return ended
 }
 
@@ -232,10 +232,14 @@ func (o obedient) Applied(ctx context.Context, app api.ApplicationID, epoch uint
 	if err := o.tenants.Learn(ctx, app, r); err != nil {
 		return 0, err
 	}
+	o.settle(ctx)
+	return o.gateway.Swept(app, epoch), nil
+}
+
+func (o obedient) settle(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, recordWait)
 	defer cancel()
 	o.records.Flush(ctx)
-	return o.gateway.Swept(app, epoch), nil
 }
 
 // leaseTopic is that of questions about leases.

@@ -1,0 +1,167 @@
+//go:build unix
+
+package chaos_test
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/rollcallhq/rollcall/internal/pgserver"
+	rollcall "github.com/rollcallhq/rollcall/internal/server"
+	"github.com/rollcallhq/rollcall/internal/store/storetest"
+	"github.com/rollcallhq/rollcall/internal/testkit"
+)
+
+const (
+	nodes   = 3
+	clients = 60
+	budget  = 24 * time.Second // of the failures of one seed, by their estimates
+	loaded  = time.Second      // how long there is load before a failure, and after it
+)
+
+// world is a cluster with those who use it.
+type world struct {
+	history
+	postgres *pgserver.Server
+	database string
+	bus      *server.Server // nil where nodes form it themselves, and while it does not run
+	busAddr  string
+	nodes    []*node
+	streams  []*stream
+
+	gate    sync.RWMutex      // held, nobody begins anything
+	ends    map[string]string // of the sessions that have one, as recorded when it was looked at first
+	checked int               // so many lives were over, and were looked at
+}
+
+// TestChaos runs a cluster through failures and checks all properties after each.
+func TestChaos(t *testing.T) {
+	seed, many := number(t, "ROLLCALL_CHAOS_SEED", int(time.Now().Unix()%1_000_000)), number(t, "ROLLCALL_CHAOS_SEEDS", 1)
+	for i := range many {
+		t.Run(fmt.Sprint("seed ", seed+i), func(t *testing.T) { run(t, uint64(seed+i)) })
+	}
+}
+
+func number(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	n, err := strconv.Atoi(cmp.Or(os.Getenv(name), strconv.Itoa(otherwise)))
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+func run(t *testing.T, seed uint64) {
+	random := rand.New(rand.NewPCG(seed, 0))
+	embedded := random.IntN(3) == 0
+	t.Logf("repeat with ROLLCALL_CHAOS_SEED=%d; -artifacts keeps the history and the logs; NATS within the nodes: %v", seed, embedded)
+	w := newWorld(t, embedded)
+	defer w.load(t, seed, clients)()
+	for _, n := range w.nodes {
+		for _, q := range []url.Values{
+			{"applicationId": {testkit.Number}, "pageSize": {"50"}, "totals": {"true"}},
+			{"applicationId": {testkit.Number}, "pageSize": {"5"}, "page": {"3"}, "totals": {"true"}},
+			{"applicationId": {testkit.Number}, "searchString": {"lic-3"}, "totals": {"true"}},
+			{"applicationId": {testkit.Second.String()}, "pageSize": {"10"}, "totals": {"true"}},
+		} {
+			s, stop := w.watch(n, q)
+			defer stop()
+			w.streams = append(w.streams, s)
+		}
+	}
+	time.Sleep(2 * loaded)
+	w.settle("the start")
+	left := budget
+	for _, i := range random.Perm(len(failures)) {
+		f := failures[i]
+		if only := os.Getenv("ROLLCALL_CHAOS_FAILURE"); f.takes > left || f.ofBus && embedded || only != "" && only != f.name {
+			continue
+		}
+		left -= f.takes
+		time.Sleep(loaded)
+		w.say("FAILURE %s", f.name)
+		begun := time.Now()
+		if err := f.happen(w, random); err != nil {
+			t.Fatalf("%s: %v", f.name, err)
+		}
+		time.Sleep(loaded)
+		w.settle(f.name)
+		t.Logf("%s: %s", f.name, time.Since(begun).Round(time.Millisecond))
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t.Logf("%d sessions, %d disconnects, %d revocations", len(w.lives), len(w.disconnects), len(w.revocations))
+	for i, v := range w.violations {
+		if i < 10 {
+			t.Error(v)
+		}
+	}
+	if len(w.lives) < clients {
+		t.Errorf("only %d sessions: too few to prove anything", len(w.lives))
+	}
+}
+
+func newWorld(t *testing.T, embedded bool) *world {
+	t.Helper()
+	logs := t.ArtifactDir()
+	log, err := os.Create(filepath.Join(logs, "history.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = log.Close() })
+	w := &world{history: history{log: log}, ends: map[string]string{}, postgres: storetest.Postgres(t)}
+	w.database = storetest.DatabaseName(t, w.postgres)
+	peers := make([]string, nodes) // where nodes form the bus themselves
+	if embedded {
+		for i := range peers {
+			peers[i] = free(t)
+		}
+	} else {
+		w.busAddr = free(t)
+		if err := w.startBus(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(w.stopBus)
+	}
+	for i := range nodes {
+		db := newProxy(t, func() (net.Conn, error) { return net.Dial("unix", filepath.Join(w.postgres.Dir(), ".s.PGSQL.5432")) })
+		n := newNode(t, config{
+			Node:     fmt.Sprintf("srv-%02d", i+1),
+			Database: fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", pgserver.User, db.Addr(), w.database),
+			Cluster:  rollcall.ClusterConfig{Listen: peers[i], Peers: strings.Join(peers, ","), Secret: "sixteen-bytes-at-least"},
+		}, logs)
+		n.db = db
+		if !embedded {
+			n.bus = newProxy(t, func() (net.Conn, error) { return net.Dial("tcp", w.busAddr) })
+			n.Cluster = rollcall.ClusterConfig{NATS: "nats://" + n.bus.Addr().String()}
+		}
+		w.nodes = append(w.nodes, n)
+		if err := n.start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return w
+}
+
+// free returns an address that nobody listens on.
+func free(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
