@@ -208,7 +208,8 @@ func clearOf(taken []float64, y float64) float64 {
 	for moved := true; moved; {
 		moved = false
 		for _, t := range taken {
-			if math.Abs(t-y) < chartNameGap {
+			// Rounded, t+gap-t may be less than the gap: a name that would not move has moved enough.
+			if math.Abs(t-y) < chartNameGap && t+chartNameGap > y {
 				y, moved = t+chartNameGap, true
 			}
 		}

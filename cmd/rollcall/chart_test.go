@@ -111,3 +111,13 @@ func TestLinearChartShowsZero(t *testing.T) {
 		t.Errorf("no line begins at %s:\n%s", corner, doc)
 	}
 }
+
+// TestNamesStandClear: also where t + gap - t is a little less than the gap.
+func TestNamesStandClear(t *testing.T) {
+	for i := range 10_000 {
+		at := float64(i) * 0.0371
+		if y := clearOf([]float64{at, at + 1}, at); y < at+1+chartNameGap {
+			t.Fatalf("names at %v and %v: the third stands at %v", at, at+1, y)
+		}
+	}
+}
