@@ -30,7 +30,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
-		Deadline:            time.Now().Add(2 * time.Minute), // what hangs fails, with what it wrote
+		Deadline:            time.Now().Add(8 * time.Minute), // what hangs fails, with what it wrote
 		Setup: func(env *testscript.Env) error {
 			env.Values["procs"] = map[string]*proc{}
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // else every command takes a second more under the race detector
