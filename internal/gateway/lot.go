@@ -11,8 +11,6 @@ import (
 // bounded number of workers, in the order of waking, never by two at once; one that is at rest costs its seat. Guests that are
 // still to open a session wait in a line of their own, so that a storm of them does not keep the open ones waiting.
 type lot struct {
-	start time.Time // what times in the lot are counted from, on the monotonic clock
-
 	sooner chan struct{} // holds one: the agenda's first time has changed
 
 	mu      sync.Mutex
@@ -52,9 +50,9 @@ type seat struct {
 
 	// What follows is guarded by lot.mu.
 	state seatState
-	index int32         // in the agenda, counted from 1; 0 = not there
-	due   time.Duration // when it is in the agenda
-	since time.Duration // when it got in line
+	index int32  // in the agenda, counted from 1; 0 = not there
+	due   moment // when it is in the agenda
+	since moment // when it got in line
 }
 
 type seatState uint8
@@ -74,7 +72,7 @@ const readBuffer = 4 << 10
 var buffers = sync.Pool{New: func() any { return new([readBuffer]byte) }}
 
 func newLot(open, hellos int) *lot {
-	l := &lot{start: time.Now(), sooner: make(chan struct{}, 1)}
+	l := &lot{sooner: make(chan struct{}, 1)}
 	l.lines[lineOpen].max, l.lines[lineHello].max = open, hellos
 	return l
 }
@@ -86,10 +84,10 @@ func (l *lot) seat(g guest) seat { return seat{guest: g, lot: l, state: served} 
 func (s *seat) Wake() {
 	s.lot.mu.Lock()
 	defer s.lot.mu.Unlock()
-	s.wakeLocked(time.Since(s.lot.start))
+	s.wakeLocked(momentOf(time.Now()))
 }
 
-func (s *seat) wakeLocked(now time.Duration) {
+func (s *seat) wakeLocked(now moment) {
 	switch s.state {
 	case resting:
 		s.state, s.since = waiting, now
@@ -148,7 +146,7 @@ func (l *lot) work(ln *line) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for s := ln.pop(); s != nil && !l.closed; s = ln.pop() {
-		waited := time.Since(l.start) - s.since
+		waited := time.Duration(momentOf(time.Now()) - s.since)
 		s.state = served
 		l.mu.Unlock()
 		next := s.guest.serve(buf[:], waited)
@@ -172,7 +170,7 @@ func (l *lot) restLocked(s *seat, next time.Time) {
 	woken := s.state == wokenUp
 	s.state = resting
 	if woken {
-		s.wakeLocked(time.Since(l.start))
+		s.wakeLocked(momentOf(time.Now()))
 	}
 	l.scheduleLocked(s, next)
 }
@@ -180,7 +178,7 @@ func (l *lot) restLocked(s *seat, next time.Time) {
 // scheduleLocked puts the guest's next time into the agenda, or takes it out. A guest that is there for an earlier time stays: it
 // says then when it wants to be served next, which saves the moves of every answered ping.
 func (l *lot) scheduleLocked(s *seat, next time.Time) {
-	due := next.Sub(l.start)
+	due := momentOf(next)
 	switch {
 	case next.IsZero():
 		if s.index != 0 {
@@ -230,11 +228,11 @@ func (l *lot) run(ctx context.Context) {
 func (l *lot) wakeDue() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Since(l.start)
+	now := momentOf(time.Now())
 	for len(l.agenda) > 0 {
 		s := l.agenda[0]
 		if s.due > now {
-			return s.due - now
+			return time.Duration(s.due - now)
 		}
 		heap.Pop(&l.agenda)
 		s.wakeLocked(now)
