@@ -141,7 +141,7 @@ func (cfg *Config) complete() error {
 	if cfg.DrainDelay < 0 || cfg.DrainDelay >= cfg.Drain {
 		return fmt.Errorf("drain-delay: %s must not be negative and must be shorter than drain (%s)", cfg.DrainDelay, cfg.Drain)
 	}
-	return cfg.Cluster.complete(cfg.Database == "" || strings.HasPrefix(cfg.Database, "sqlite:"))
+	return cfg.Cluster.complete(cfg.sqlite())
 }
 
 // open acquires everything that New promises, in the order in which each step can still be refused.
@@ -168,6 +168,11 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return err
 	}
 	return s.listen(ctx)
+}
+
+// sqlite tells whether the database is one that no other node can use.
+func (cfg *Config) sqlite() bool {
+	return cfg.Database == "" || strings.HasPrefix(cfg.Database, "sqlite:")
 }
 
 func (s *Server) databaseURL() string {
@@ -260,7 +265,7 @@ func (s *Server) vacant(ctx context.Context) error {
 
 // lapse is how long another node may be silent before its records are closed. A SQLite database has no other that lives.
 func (s *Server) lapse() time.Duration {
-	if strings.HasPrefix(s.databaseURL(), "sqlite:") {
+	if s.cfg.sqlite() {
 		return 0
 	}
 	return nodeLapse
