@@ -265,21 +265,24 @@ func (c *crowd) stop() {
 	}
 }
 
+// takeOrder reads what a process of clients is to open, and prepares to.
+func takeOrder(in *json.Decoder) (order crowdOrder, d *dialer, hellos [][]byte, err error) {
+	if err = in.Decode(&order); err != nil {
+		return order, nil, nil, err
+	}
+	if d, err = newDialer(order.Target.URL); err != nil {
+		return order, nil, nil, err
+	}
+	hellos, err = order.hellos()
+	return order, d, hellos, err
+}
+
 type benchClientCmd struct{}
 
 // Run opens the sessions that it is told to, and holds them until they end, or its input does.
 func (benchClientCmd) Run(ctx context.Context, io *stdio) error {
 	in := bufio.NewReader(io.in)
-	var order crowdOrder
-	dec := json.NewDecoder(in)
-	if err := dec.Decode(&order); err != nil {
-		return err
-	}
-	d, err := newDialer(order.Target.URL)
-	if err != nil {
-		return err
-	}
-	hellos, err := order.hellos()
+	order, d, hellos, err := takeOrder(json.NewDecoder(in))
 	if err != nil {
 		return err
 	}

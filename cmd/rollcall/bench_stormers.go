@@ -32,15 +32,7 @@ type benchStormersCmd struct{}
 // Run opens the sessions that it is told to, lets them come back for every null, and holds them until its input ends.
 func (benchStormersCmd) Run(ctx context.Context, io *stdio) error {
 	in, out := json.NewDecoder(io.in), json.NewEncoder(io.out)
-	var order crowdOrder
-	if err := in.Decode(&order); err != nil {
-		return err
-	}
-	d, err := newDialer(order.Target.URL)
-	if err != nil {
-		return err
-	}
-	hellos, err := order.hellos()
+	order, d, hellos, err := takeOrder(in)
 	if err != nil {
 		return err
 	}
