@@ -34,6 +34,7 @@ type door struct {
 	places int        // at once
 	kept   func() int // how many were taken over and are open
 	log    *slog.Logger
+	rushed func() // called when a newcomer has to wait for others; nil = nobody cares
 
 	refused, slow, acceptErrors prometheus.Counter
 	failing                     atomic.Bool // the last Accept failed
@@ -103,6 +104,9 @@ func (d *door) pace() {
 		wait := d.untilFree(time.Now())
 		if wait <= 0 {
 			return
+		}
+		if d.rushed != nil {
+			d.rushed()
 		}
 		timer := time.NewTimer(wait)
 		select {

@@ -45,6 +45,7 @@ func (s *Server) listen(ctx context.Context) (err error) {
 	}
 	slow := limit.Register(s.metrics, "header-timeout", headerTimeout.Seconds())
 	s.listener = newDoor(l, "connections", s.budget.connections, s.kept, slow, s.metrics, s.log)
+	s.listener.rushed = s.rushed
 	if s.cfg.TLSCert != "" {
 		cert, err := tls.LoadX509KeyPair(s.cfg.TLSCert, s.cfg.TLSKey)
 		if err != nil {
@@ -78,7 +79,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 	// The engine outlives sessions and API: what ends last has something to write to.
 	engine := []part{{"recorder", s.recorder.Run}, {"tenants", s.tenants.Run}, {"gateway", s.gateway.Run},
-		{"beat", s.beat}, {"retention", s.retain}, {"trim", s.trim}, {"sweep", s.sweepLeases}}
+		{"beat", s.beat}, {"retention", s.retain}, {"trim", s.trim}, {"rush", s.giveWay}, {"sweep", s.sweepLeases}}
 	if s.cluster != nil {
 		engine = append(engine, part{"cluster", s.cluster.Run})
 	}

@@ -84,6 +84,7 @@ type Server struct {
 	beatErr     atomic.Pointer[error]
 
 	listener, opsListener *door
+	rush                  chan struct{} // holds one: a newcomer waits at the listener's door
 }
 
 // nodeNames are the names that a node may have: they stand in serverIds, before the colon.
@@ -102,7 +103,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Gateway.MaxSessions, err = budget.maxSessions(cfg.Gateway.MaxSessions); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, budget: budget, log: cfg.Log, metrics: prometheus.NewRegistry()}
+	s := &Server{cfg: cfg, budget: budget, log: cfg.Log, metrics: prometheus.NewRegistry(), rush: make(chan struct{}, 1)}
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := s.open(ctx); err != nil {
 		s.release()

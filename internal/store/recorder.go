@@ -146,7 +146,7 @@ func (r *Recorder) End(rec Record, denials ...Denial) {
 }
 
 // Hold keeps back records that nobody waits for, until release is called, or d has passed: writing the ends of thousands of sessions
-// takes the processors from telling their clients. A clean stop does not wait for it.
+// takes the processors from those who wait. The last Hold counts; Flush and a clean stop end it.
 func (r *Recorder) Hold(d time.Duration) (release func()) {
 	r.queue.hold(time.Now().Add(d))
 	over := time.AfterFunc(d, r.queue.signal)
@@ -180,6 +180,7 @@ func (r *Recorder) wait(ctx context.Context, it *item) error {
 // Flush waits until everything that was queued before the call is durable, ctx ends, or the store counts as away; it returns
 // whether it is durable.
 func (r *Recorder) Flush(ctx context.Context) bool {
+	r.queue.hold(time.Time{}) // somebody waits for what nobody waited for
 	r.mu.Lock()
 	dropped, leaving := r.dropped, r.leaving
 	r.mu.Unlock()

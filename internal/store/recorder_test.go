@@ -299,19 +299,29 @@ func TestOpensGoFirst(t *testing.T) {
 // TestHold: ends wait while they are held back, and no longer than that; what somebody waits for does not.
 func TestHold(t *testing.T) {
 	bubble(t, store.RecorderConfig{}, func(t *testing.T, r *store.Recorder, f *fakeRecords) {
-		for name, release := range map[string]time.Duration{"released": 300 * time.Millisecond, "forgotten": time.Hour} {
+		for name, release := range map[string]time.Duration{"released": 300 * time.Millisecond, "forgotten": time.Hour, "flushed": 0} {
 			rec := endOf(newRecord(1), 2)
 			start := time.Now()
 			let := r.Hold(time.Second)
-			time.AfterFunc(release, let)
 			r.End(rec)
 			commit(t, stage(t, r, newRecord(1)))
 			equal(t, name+": an open waited", time.Since(start), 0)
 			if _, ok := f.row(rec); ok {
 				t.Error(name, "is written while held")
 			}
-			if !r.Flush(t.Context()) {
+			if release > 0 {
+				time.AfterFunc(release, let)
+				time.Sleep(min(release, time.Second) - 1)
+				if _, ok := f.row(rec); ok {
+					t.Error(name, "is written while held")
+				}
+				time.Sleep(time.Nanosecond)
+				synctest.Wait()
+			} else if !r.Flush(t.Context()) {
 				t.Error(name, "is not durable")
+			}
+			if _, ok := f.row(rec); !ok {
+				t.Error(name, "is still held")
 			}
 			equal(t, name+": the end waited", time.Since(start), min(release, time.Second))
 		}

@@ -1,6 +1,7 @@
 package websock
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net"
@@ -35,6 +36,7 @@ type Parked struct {
 	closing bool   // set once, by the first of BeginClose and Close
 	broken  bool   // the socket cannot be written any more
 	ended   bool   // our data has ended: all of it was sent, the close frame last
+	gone    bool   // the driver has read the end of the peer's data, and is about to close
 }
 
 // Receive returns the next message. ErrTimeout says that the peer has sent no more for now: the owner is woken when it has. buf is
@@ -86,10 +88,11 @@ func (c *Parked) read(buf []byte) ([]byte, error) {
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.EAGAIN):
 			return nil, ErrTimeout
-		case err != nil:
-			return nil, err
-		case n == 0:
-			return nil, io.EOF
+		case err != nil || n == 0:
+			c.mu.Lock()
+			c.gone = true
+			c.mu.Unlock()
+			return nil, cmp.Or(err, io.EOF)
 		default:
 			return buf[:n], nil
 		}
@@ -154,10 +157,12 @@ func (c *Parked) flushLocked() {
 	}
 }
 
-// breakLocked ends both directions: the kernel reports that, so the driver is woken.
+// breakLocked ends both directions: the kernel reports that, so the driver is woken, unless it knows.
 func (c *Parked) breakLocked() {
 	c.broken, c.unsent = true, nil
-	_ = unix.Shutdown(c.fd, unix.SHUT_RDWR)
+	if !c.gone {
+		_ = unix.Shutdown(c.fd, unix.SHUT_RDWR)
+	}
 }
 
 // BeginClose sends frames followed by a close frame, after what is unsent, and wakes the driver: Receive says net.ErrClosed from
