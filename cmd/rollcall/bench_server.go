@@ -25,6 +25,8 @@ type serverOrder struct {
 	Rows   int            `json:"rows"`  // synthetic ones
 	Drain  time.Duration  `json:"drain"` // how long a clean stop may take; 0 = 5 s
 	Limits gateway.Limits `json:"limits"`
+	// Denials is how long denials outlast their tokens, and how often they are purged; 0 = as usual.
+	Denials time.Duration `json:"denials"`
 
 	Node     string               `json:"node"`     // "" = bench
 	Database string               `json:"database"` // "" = SQLite in Dir
@@ -63,7 +65,7 @@ func (benchServerCmd) Run(ctx context.Context, io *stdio) error {
 	srv, err := server.New(ctx, server.Config{
 		Listen: "127.0.0.1:0", OpsListen: "127.0.0.1:0", Data: order.Dir, Node: cmp.Or(order.Node, "bench"),
 		Database: order.Database, Cluster: order.Cluster, Bootstrap: filepath.Join(order.Dir, "bootstrap.yaml"),
-		Drain: cmp.Or(order.Drain, 5*time.Second), Gateway: order.Limits, Manage: manage.Limits{RequestsPerSecond: 1e6, RequestBurst: 1e6},
+		Drain: cmp.Or(order.Drain, 5*time.Second), Gateway: order.Limits, DenialMargin: order.Denials, Manage: manage.Limits{RequestsPerSecond: 1e6, RequestBurst: 1e6},
 		Log: slog.New(slog.NewTextHandler(io.err, &slog.HandlerOptions{Level: level})),
 	})
 	if err != nil {

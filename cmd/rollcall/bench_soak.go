@@ -51,10 +51,10 @@ var soakLimits = gateway.Limits{
 }
 
 const (
-	soakToken = 10 * time.Second // life of tokens; what was denied is kept as long
+	soakToken = 10 * time.Second // life of tokens, and how long a denial outlasts it
 	soakShort = 2 * time.Second  // life of those that are renewed, or not
 	// soakPatience is how long counts may take to be what they were.
-	soakPatience = 2 * soakToken
+	soakPatience = 5 * soakToken
 	// soakHeap is how much the heap may differ: 5 % and 1 MiB.
 	soakHeap = 1 << 20
 	// soakHeaps is how often the heap is looked at meanwhile.
@@ -110,7 +110,7 @@ func (r *soakResult) failure() error {
 
 // soak lets so many sessions live --rounds lives each, one after the other.
 func (b *bench) soak(ctx context.Context, errs io.Writer) (*soakResult, error) {
-	srv, err := b.serve(ctx, serverOrder{Limits: soakLimits}, errs)
+	srv, err := b.serve(ctx, serverOrder{Limits: soakLimits, Denials: soakToken}, errs)
 	if err != nil {
 		return nil, err
 	}

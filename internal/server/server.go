@@ -50,7 +50,8 @@ type Config struct {
 	Cluster        ClusterConfig
 	Gateway        gateway.Limits // MaxSessions 0 = as many as the descriptors allow
 	Manage         manage.Limits
-	Log            *slog.Logger // nil = discard
+	DenialMargin   time.Duration // see tenant.Config
+	Log            *slog.Logger  // nil = discard
 }
 
 // state is what /readyz says.
@@ -156,7 +157,8 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.db, err = store.Open(ctx, s.databaseURL()); err != nil {
 		return fmt.Errorf("database: %w", err)
 	}
-	if s.tenants, err = tenant.New(ctx, tenant.Config{Store: s.db.Config(), Log: s.log, Metrics: s.metrics}); err != nil {
+	if s.tenants, err = tenant.New(ctx, tenant.Config{Store: s.db.Config(), Log: s.log, Metrics: s.metrics,
+		DenialMargin: s.cfg.DenialMargin}); err != nil {
 		return fmt.Errorf("database: %w", err)
 	}
 	if err = s.bootstrap(ctx); err != nil {

@@ -25,15 +25,12 @@ import (
 )
 
 const (
-	defaultPoll   = 500 * time.Millisecond // page 4: every node polls the version row
-	readTimeout   = 5 * time.Second        // of one read for polling; past it the database counts as away
-	lookTimeout   = time.Second            // of one look at the version: after a cut the next one takes a connection that works (G4)
-	writeTimeout  = 5 * time.Second        // of one write, the reading back included
-	tellTimeout   = 30 * time.Second       // how long a write waits for OnApplication; an end of sessions is bounded well below
-	saveInterval  = 3 * time.Second        // between two writes of keys' last uses
-	purgeInterval = time.Hour              // between two purges of denials
-	// denialMargin is how long a denial outlasts its token, for nodes whose clocks are behind.
-	denialMargin = time.Hour
+	defaultPoll  = 500 * time.Millisecond // page 4: every node polls the version row
+	readTimeout  = 5 * time.Second        // of one read for polling; past it the database counts as away
+	lookTimeout  = time.Second            // of one look at the version: after a cut the next one takes a connection that works (G4)
+	writeTimeout = 5 * time.Second        // of one write, the reading back included
+	tellTimeout  = 30 * time.Second       // how long a write waits for OnApplication; an end of sessions is bounded well below
+	saveInterval = 3 * time.Second        // between two writes of keys' last uses
 )
 
 // Config configures New.
@@ -43,6 +40,8 @@ type Config struct {
 	Log   *slog.Logger     // nil = discard
 	// Poll is how often the version row is read; 0 = 500 ms.
 	Poll time.Duration
+	// DenialMargin is how long a denial outlasts its token, for nodes whose clocks are behind; 0 = an hour. As often they are purged.
+	DenialMargin time.Duration
 	// Metrics has the numbers of fetching issuers' keys; nil = none.
 	Metrics prometheus.Registerer
 	// Issuers is how issuers' keys are fetched; nil = over HTTP, as docs/management-api.md says.
@@ -99,6 +98,9 @@ func New(ctx context.Context, cfg Config) (*Directory, error) {
 	}
 	if cfg.Poll == 0 {
 		cfg.Poll = defaultPoll
+	}
+	if cfg.DenialMargin == 0 {
+		cfg.DenialMargin = time.Hour
 	}
 	d := &Directory{
 		cfg: cfg, mem: newMemory(), uses: newUses(),
@@ -317,7 +319,7 @@ func (d *Directory) drain() {
 
 // keepHouse writes last uses and purges denials until ctx ends, and writes the last uses once more then.
 func (d *Directory) keepHouse(ctx context.Context) {
-	save, purge := time.NewTicker(saveInterval), time.NewTicker(purgeInterval)
+	save, purge := time.NewTicker(saveInterval), time.NewTicker(d.cfg.DenialMargin)
 	defer save.Stop()
 	defer purge.Stop()
 	d.purge(ctx)
@@ -337,14 +339,14 @@ func (d *Directory) keepHouse(ctx context.Context) {
 }
 
 func (d *Directory) purge(ctx context.Context) {
-	before := d.now().Add(-denialMargin)
+	before := d.now().Add(-d.cfg.DenialMargin)
 	d.mu.Lock()
 	d.mem.purge(before)
 	d.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	if err := d.cfg.Store.Purge(ctx, before); err != nil && ctx.Err() == nil {
-		d.cfg.Log.Warn("expired denials were not purged; it is tried again in an hour", "error", err)
+		d.cfg.Log.Warn("expired denials were not purged; it is tried again", "in", d.cfg.DenialMargin, "error", err)
 	}
 }
 
