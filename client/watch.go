@@ -37,6 +37,8 @@ type Watch struct {
 	lost bool
 	// failed is why the stream cannot go on; set once, by the pump.
 	failed error
+	// down is why there is no connection; nil from the init of one until that one is lost.
+	down error
 }
 
 // Message is one message of a live stream as the server sent it.
@@ -115,6 +117,20 @@ func (w *Watch) Next(ctx context.Context) (Step, error) {
 			return Step{}, context.Cause(ctx)
 		}
 	}
+}
+
+// Down returns why the stream is not connected at the moment, nil while it is. A Watch that is down shows the page as it was and
+// tries to come back, until Next fails.
+func (w *Watch) Down() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.down
+}
+
+func (w *Watch) lose(why error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.down = why
 }
 
 func (w *Watch) apply(messages []Message) (Step, error) {
@@ -259,6 +275,7 @@ func (w *Watch) run(life context.Context, l *link) {
 			retry.reset()
 		}
 		for l = nil; l == nil; {
+			w.lose(err)
 			if !sleep(life, retry.next(wait(err))) {
 				w.fail(ErrClosed)
 				return
@@ -277,7 +294,12 @@ type streamError struct {
 	said *api.Error
 }
 
-func (e *streamError) Error() string { return e.err.Error() }
+func (e *streamError) Error() string {
+	if e.said != nil {
+		return e.said.Error()
+	}
+	return e.err.Error()
+}
 
 // verdict returns the error to give up with, nil to reconnect: 1008 says that the key, plan or application no longer allows the
 // stream.
@@ -339,7 +361,7 @@ func (w *Watch) put(ctx context.Context, m Message, fresh bool) bool {
 	for {
 		w.mu.Lock()
 		if fresh && m.Type == api.TypeInit {
-			w.waiting, w.lost = nil, false
+			w.waiting, w.lost, w.down = nil, false, nil
 		}
 		if w.lost {
 			w.mu.Unlock()

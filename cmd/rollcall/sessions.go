@@ -81,7 +81,7 @@ func (f applicationFlag) id(ctx context.Context, m *client.Manage) (api.Applicat
 type sessionsCmd struct {
 	List       listCmd       `cmd:"" help:"List sessions: with their status, or as the page of live sessions that a search finds."`
 	Get        getCmd        `cmd:"" help:"Show one session."`
-	Watch      watchCmd      `cmd:"" help:"Follow a page of live sessions: one JSON object a change."`
+	Watch      watchCmd      `cmd:"" help:"Follow a page of live sessions: a table to work with on a terminal, else one JSON object a change."`
 	Disconnect disconnectCmd `cmd:"" help:"End one session."`
 	RevokeAll  revokeAllCmd  `cmd:"" help:"End all sessions of an application and refuse their tokens."`
 }
@@ -292,42 +292,6 @@ func parseSession(s string) (api.SessionID, error) {
 		return id, usagef("%q is neither a session id (a UUID) nor a server id (node:UUID)", s)
 	}
 	return id, nil
-}
-
-type watchCmd struct {
-	keyFlags
-	applicationFlag
-	queryFlags
-	Totals bool `help:"Print the counts as well when they change."`
-}
-
-// Run prints every message of the stream as it comes, init first. After a lost connection a fresh init follows.
-func (c watchCmd) Run(ctx context.Context, io *stdio) error {
-	m, err := c.manage(io)
-	if err != nil {
-		return err
-	}
-	if err := c.required(); err != nil {
-		return err
-	}
-	q := c.query(c.Application)
-	q.Totals = c.Totals
-	w, err := m.Watch(ctx, q)
-	if err != nil {
-		return unlessDone(ctx, err)
-	}
-	defer w.Close() //nolint:errcheck // it has no error
-	for {
-		step, err := w.Next(ctx)
-		if err != nil {
-			return unlessDone(ctx, err)
-		}
-		for _, msg := range step.Messages {
-			if err := printLine(io.out, msg.Raw); err != nil {
-				return err
-			}
-		}
-	}
 }
 
 // unlessDone returns nil when a signal ended the work: that is how such commands end well.
