@@ -184,19 +184,31 @@ func (w *Watch) Disconnect(ctx context.Context, id api.ServerID) error {
 	}{api.TypeDisconnectSession, id})
 }
 
-// Query moves the stream to another page or search; the application and Totals stay. The answer is a Step with a fresh page.
+// Query moves the stream to another page or search; the application and Totals stay. The answer is a Step with a fresh page. While
+// the stream is down it returns ErrNotConnected, and the stream comes back with the query.
 func (w *Watch) Query(ctx context.Context, q Query) error {
 	w.mu.Lock()
 	q.Application, q.Totals = w.query.Application, w.query.Totals
 	w.asked = &q
 	w.mu.Unlock()
+	// All of it: what a message leaves out stays as it was on the stream.
+	page, size, categories := q.Page, q.PageSize, q.Categories
+	if page == 0 {
+		page = 1
+	}
+	if size == 0 {
+		size = api.DefaultPageSize
+	}
+	if len(categories) == 0 {
+		categories = []api.Category{api.CategoryLicense}
+	}
 	return w.write(ctx, struct {
 		Type       string         `json:"type"`
-		Page       int            `json:"page,omitempty"`
-		PageSize   int            `json:"pageSize,omitempty"`
-		Search     string         `json:"searchString,omitempty"`
-		Categories []api.Category `json:"categories,omitempty"`
-	}{api.TypeQuery, q.Page, q.PageSize, q.Search, q.Categories})
+		Page       int            `json:"page"`
+		PageSize   int            `json:"pageSize"`
+		Search     string         `json:"searchString"`
+		Categories []api.Category `json:"categories"`
+	}{api.TypeQuery, page, size, q.Search, categories})
 }
 
 func (w *Watch) write(ctx context.Context, frame any) error {

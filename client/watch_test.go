@@ -113,7 +113,7 @@ func TestWatchFollowsThePage(t *testing.T) {
 		}
 		want := []map[string]any{
 			{"type": "disconnect_session", "serverId": "srv:c"},
-			{"type": "query", "page": 3.0, "searchString": "x"},
+			{"type": "query", "page": 3.0, "pageSize": 10.0, "searchString": "x", "categories": []any{"license"}},
 		}
 		if diff := cmp.Diff(want, asked); diff != "" {
 			t.Errorf("sent (-want +got):\n%s", diff)

@@ -8,7 +8,7 @@ import (
 	"github.com/rollcallhq/rollcall/api"
 )
 
-// keyHelp is what keys do, most useful first: the footer shows what fits, help shows all.
+// keyHelp is what keys do, most useful first: the footer shows what fits, help shows all, in short where there is little room.
 var keyHelp = []struct{ keys, short, long string }{
 	{"?", "help", "this help"},
 	{"q", "quit", "quit"},
@@ -18,10 +18,10 @@ var keyHelp = []struct{ keys, short, long string }{
 	{"↑ ↓", "select", "select a session (also k, j)"},
 	{"← →", "page", "page (also h, l, PgUp, PgDn)"},
 	{"1 2 3", "categories", "where to search: license, ip, clientId; alt in a search"},
-	{"home end", "", "first page, last page (also g, G)"},
-	{"K J", "", "scroll the details"},
-	{"esc", "", "close the details, clear the search"},
-	{"ctrl+z", "", "suspend"},
+	{"home end", "ends", "first page, last page (also g, G)"},
+	{"K J", "scroll", "scroll the details"},
+	{"esc", "close, clear", "close the details, clear the search"},
+	{"ctrl+z", "suspend", "suspend"},
 }
 
 func (d *desk) key(k tea.KeyPressMsg) tea.Cmd {

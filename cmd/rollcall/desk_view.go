@@ -185,9 +185,7 @@ func (d *desk) footer() string {
 	default:
 		var keys [][2]string
 		for _, k := range keyHelp {
-			if k.short != "" {
-				keys = append(keys, [2]string{k.keys, k.short})
-			}
+			keys = append(keys, [2]string{k.keys, k.short})
 		}
 		place := fmt.Sprintf("page %d/%d", d.page.Page, d.pages())
 		if d.pending > 0 {
@@ -259,7 +257,11 @@ func (d *desk) help(height int) []string {
 	width := d.width / columns
 	lines := make([]string, rows)
 	for i, k := range keyHelp {
-		lines[i%rows] += fit(" "+d.styles.key.Render(fit(k.keys, longest))+"  "+k.long, width)
+		what := k.long
+		if longest+4+ansi.StringWidth(what) > width {
+			what = k.short
+		}
+		lines[i%rows] += fit(" "+d.styles.key.Render(fit(k.keys, longest))+"  "+what, width)
 	}
 	return lines
 }
