@@ -167,7 +167,7 @@ func (d *desk) fields(width int) []string {
 	var lines []string
 	for _, f := range fields {
 		label := f[0]
-		parts := strings.Split(ansi.Hardwrap(shown(f[1], room*mostLines), room, true), "\n")
+		parts := strings.Split(ansi.Wrap(shown(f[1], room*mostLines), room, ""), "\n")
 		for _, part := range parts {
 			lines = append(lines, d.styles.faint.Render(fit(label, labelWidth))+part)
 			label = ""

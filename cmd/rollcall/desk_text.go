@@ -23,8 +23,8 @@ func shown(s string, width int) string {
 	return ansi.Truncate(settled(printable(s, 0)), width, "…")
 }
 
-// settled escapes what terminals do not agree on the width of, such as an emoji with a skin tone, which is one wide rune or two. A
-// line that is wider than we think would push what follows out of its column.
+// settled escapes what terminals do not agree on the width of, such as an emoji with a skin tone, which is one wide rune or two, and
+// what would join its neighbours. A line that is wider than we think would push what follows out of its column.
 func settled(s string) string {
 	var b strings.Builder
 	for len(s) > 0 {
@@ -32,7 +32,8 @@ func settled(s string) string {
 		if len(cluster) == 0 {
 			break
 		}
-		if width == ansi.StringWidthWc(cluster) && width == columnsOf(cluster) {
+		alone := "x" + cluster + "x"
+		if width == columnsOf(cluster) && width+2 == ansi.StringWidth(alone) && width+2 == ansi.StringWidthWc(alone) {
 			b.WriteString(cluster)
 		} else {
 			for _, r := range cluster {
@@ -103,11 +104,12 @@ func statusOf(s api.Session, now time.Time) string {
 		return status + ": its token ran out " + since(s.TokenExpiresAt) + " ago"
 	case api.DerivedDisconnected:
 		status += " " + since(s.DisconnectedAt) + " ago"
-		if d := s.Details; d != nil && d.EndReason != "" {
+		d := s.Details
+		if d != nil && d.EndReason != "" && d.EndReason != api.EndDisconnected {
 			status += ": " + string(d.EndReason)
-			if d.EndedBy != "" {
-				status += " by " + d.EndedBy
-			}
+		}
+		if d != nil && d.EndedBy != "" {
+			status += " by " + d.EndedBy
 		}
 	}
 	return status

@@ -90,13 +90,13 @@ func (p *terminal) lines() []string {
 	return lines
 }
 
-// sees waits until the screen has all of the texts, and none of those that begin with "!".
+// sees waits until the screen has all of the texts, and none of those that begin with "not ".
 func (p *terminal) sees(texts ...string) {
 	p.t.Helper()
 	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		screen, missing := strings.Join(p.lines(), "\n"), ""
 		for _, text := range texts {
-			if absent, not := strings.CutPrefix(text, "!"); strings.Contains(screen, absent) == not {
+			if absent, not := strings.CutPrefix(text, "not "); strings.Contains(screen, absent) == not {
 				missing = text
 			}
 		}
@@ -174,16 +174,16 @@ func TestTerminalFindsAndEndsASession(t *testing.T) {
 	p.sees("3 live", "+ bob@example.com")
 
 	p.keys("/stolen")
-	p.sees("/ stolen", "1 match", "mallory@example.com", "!ann@example.com", "!bob@example.com")
+	p.sees("/ stolen", "1 match", "mallory@example.com", "not ann@example.com", "not bob@example.com")
 	p.keys("\r\r") // keep the search, see the details
 	p.sees("DETAILS", "status          active: last activity", "hostname        mbp-14", `"tools": [`)
 	p.keys("\r")
-	p.sees("!DETAILS")
+	p.sees("not DETAILS")
 
 	p.keys("d")
 	p.sees("Disconnect this session?", "license  STOLEN-666", "enter disconnect")
 	p.keys("\x1b")
-	p.sees("!Disconnect this session?", "▸")
+	p.sees("not Disconnect this session?", "▸")
 	p.keys("d")
 	p.sees("Disconnect this session?")
 	p.keys("laptop was stolen\r")
@@ -199,11 +199,11 @@ func TestTerminalFindsAndEndsASession(t *testing.T) {
 	if err := pty.Setsize(p.pty, &pty.Winsize{Cols: 40, Rows: 12}); err != nil {
 		t.Fatal(err)
 	}
-	p.sees("search with /                     in 1", "!CLIENT", "ann@example.com")
+	p.sees("search with /                     in 1", "not CLIENT", "ann@example.com")
 	p.keys("?")
 	p.sees("suspend", "any key back")
 	p.keys(" ")
-	p.sees("!suspend")
+	p.sees("not suspend")
 	p.keys("q")
 	if err := p.restored(); err != nil {
 		t.Errorf("quitting: %v", err)
@@ -262,7 +262,7 @@ func TestTerminalSaysThatItIsOld(t *testing.T) {
 	p := watchIn(t, srv, 80, 24)
 	p.sees("● live")
 	srv.Stop(t)
-	p.sees("◌ reconnecting", "! this is an old page", "!● live")
+	p.sees("◌ reconnecting", "! this is an old page", "not ● live")
 	p.keys("q")
 	if err := p.restored(); err != nil {
 		t.Errorf("quitting: %v", err)
@@ -322,7 +322,7 @@ func TestShellsComplete(t *testing.T) {
 				p.keys(tc[0])
 				p.sees(tc[1])
 				p.keys("\x15") // takes the line back
-				p.sees("!" + tc[1])
+				p.sees("not " + tc[1])
 			}
 			p.keys("rollcall sessions \t\t")
 			p.sees("list", "get", "watch", "disconnect", "revoke-all")
