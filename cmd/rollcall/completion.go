@@ -154,7 +154,7 @@ func candidates(root *kong.Node, before []string, word string) []candidate {
 		all = values(node.Positional[args], "", word)
 	default:
 		for _, child := range node.Children {
-			if !child.Hidden {
+			if args == 0 && !child.Hidden {
 				all = append(all, candidate{child.Name, brief(child.Help)})
 			}
 		}

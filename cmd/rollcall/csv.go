@@ -40,11 +40,11 @@ func printCSV(w goio.Writer, head []string, records [][]string) error {
 	return out.Error()
 }
 
-// csvCell returns a value that no spreadsheet takes for a formula: one that begins like a formula, after any space, gets an
+// csvCell returns a value that no spreadsheet takes for a formula: one that begins like a formula, after any spaces, gets an
 // apostrophe before it, which spreadsheets take for "this is text". The wide forms count, because some fold them.
 func csvCell(value string) string {
 	value = printable(value, 0)
-	first, _ := utf8.DecodeRuneInString(strings.TrimLeft(value, " \u00a0\u3000"))
+	first, _ := utf8.DecodeRuneInString(strings.TrimLeft(value, " "))
 	if strings.ContainsRune("=+-@＝＋－＠", first) && value != "" {
 		return "'" + value
 	}

@@ -26,7 +26,7 @@ func (c watchCmd) Run(ctx context.Context, io *stdio) error {
 	if err := c.required(); err != nil {
 		return err
 	}
-	if out, ok := io.out.(*os.File); ok && term.IsTerminal(out.Fd()) && os.Getenv("TERM") != "dumb" {
+	if out, ok := io.out.(*os.File); ok && isTerminal(out) && os.Getenv("TERM") != "dumb" {
 		return c.desk(ctx, out)
 	}
 	return c.print(ctx, io)
