@@ -250,6 +250,7 @@ func (d *desk) step(s client.Step) tea.Cmd {
 	}
 	d.page, d.shown = s.Page, true
 	d.follow(fresh)
+	touched = touched || d.details.id != d.selected
 	if pages := d.pages(); d.query.Page > pages && d.pending == 0 && !d.asking {
 		d.query.Page = pages // the page's last rows have gone
 		return d.ask()

@@ -407,6 +407,13 @@ func TestDeskDetails(t *testing.T) {
 	h.feed.err = &api.Error{Code: api.CodeUnavailable, Message: "away\x1b[2J"}
 	h.press("down")
 	h.shows(t, `│ ! unavailable: away\u001b[2J`)
+	h.feed.err = nil
+	h.press("3") // another page, another session
+	h.comes(t, initFor(1, 18, 1, 7))
+	if last := h.feed.read[len(h.feed.read)-1]; last.String() != sessionOf(7) {
+		t.Errorf("read %s after the page of 7 came", last)
+	}
+	h.shows(t, "not reading…", "▸ user-7@")
 	h.press("esc")
 	h.shows(t, "not DETAILS")
 }

@@ -269,6 +269,40 @@ func TestTerminalSaysThatItIsOld(t *testing.T) {
 	}
 }
 
+// TestTerminalKeepsItsColours holds that NO_COLOR is respected whatever its value, and that what clients wrote colours nothing, moves
+// nothing and hides nothing.
+func TestTerminalKeepsItsColours(t *testing.T) {
+	srv := testkit.Start(t, testkit.Config{})
+	_ = holdAs(t, srv, "<img src=x onerror=alert(1)>", "\x1b[31mred\x1b[2J\u202e")
+	_ = holdAs(t, srv, "\x1b]0;title\x07"+strings.Repeat("x", 200), "a\r\nb\tc") // the emulator knows no wide runes
+	_ = holdAs(t, srv, "ann@example.com", "PRO-111")
+	for _, env := range []string{"NO_COLOR=please", "NO_COLOR="} {
+		p := newTerminal(t, 120, 24, []string{env, "ROLLCALL_URL=" + srv.URL, "ROLLCALL_KEY=" + testkit.Key, "ROLLCALL_APPLICATION=" + testkit.Number},
+			"rollcall", "sessions", "watch")
+		p.sees("3 live", "<img src=x onerror=aler…", `\u001b[31mred\u001b…`, `\u001b]0;title\u0007xxx…`, `a\r\nb\tc`, "PRO-111", "page 1/1", "q quit")
+		coloured := 0
+		p.vt.Lock()
+		for y := range 24 {
+			for x := range 120 {
+				if c := p.vt.Cell(x, y); c.FG != vt10x.DefaultFG || c.BG != vt10x.DefaultBG {
+					coloured++
+				}
+			}
+		}
+		if title := p.vt.Title(); title != "rollcall sessions watch "+testkit.Number {
+			t.Errorf("the window is called %q", title)
+		}
+		p.vt.Unlock()
+		if none := env != "NO_COLOR="; none != (coloured == 0) {
+			t.Errorf("with %s %d cells are coloured", env, coloured)
+		}
+		p.keys("q")
+		if err := p.restored(); err != nil {
+			t.Errorf("quitting: %v", err)
+		}
+	}
+}
+
 // TestTerminalIsRefused holds that what is wrong is said on the terminal itself, not on a screen that goes away.
 func TestTerminalIsRefused(t *testing.T) {
 	srv := testkit.Start(t, testkit.Config{})
