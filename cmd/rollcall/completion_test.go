@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 
@@ -66,7 +67,7 @@ func TestCandidatesAreKnown(t *testing.T) {
 			}
 		}
 		for _, child := range node.Children {
-			visit(child, append(words[:len(words):len(words)], child.Name))
+			visit(child, append(slices.Clip(words), child.Name))
 		}
 	}
 	visit(parser.Model.Node, nil)

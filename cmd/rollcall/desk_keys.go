@@ -126,6 +126,7 @@ func (d *desk) typed(msg tea.Msg) (cmd tea.Cmd) {
 		}
 	case modeConfirm:
 		d.confirm.reason, cmd = d.confirm.reason.Update(msg)
+	default: // nothing is typed in
 	}
 	return cmd
 }

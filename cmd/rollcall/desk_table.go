@@ -11,21 +11,22 @@ import (
 	"github.com/rollcallhq/rollcall/api"
 )
 
-// column is a column of the table. Columns come in by rank while there is room for least, and share what is left up to most.
+// column is a column of the table. Columns come in by rank while there is room for least, and for spare in those before it; they
+// share what is left up to most.
 type column struct {
-	head        string
-	rank        int
-	least, most int
-	value       func(r api.Row, now time.Time) string
+	head               string
+	rank               int
+	least, spare, most int
+	value              func(r api.Row, now time.Time) string
 }
 
 var columns = []column{
-	{"LOGIN", 1, 16, 40, func(r api.Row, _ time.Time) string { return text(r.Login) }},
-	{"LICENSE", 3, 12, 36, func(r api.Row, _ time.Time) string { return text(r.License) }},
-	{"CLIENT", 4, 12, 36, func(r api.Row, _ time.Time) string { return r.ClientID }},
-	{"ADDRESS", 5, 15, 39, func(r api.Row, _ time.Time) string { return r.IPAddress }},
-	{"NODE", 6, 10, 20, func(r api.Row, _ time.Time) string { node, _, _ := r.ServerID.Split(); return node }},
-	{"AGE", 2, 5, 5, func(r api.Row, now time.Time) string { return age(now.Sub(r.CreatedAt.Time())) }},
+	{"LOGIN", 1, 16, 0, 40, func(r api.Row, _ time.Time) string { return text(r.Login) }},
+	{"LICENSE", 3, 12, 0, 36, func(r api.Row, _ time.Time) string { return text(r.License) }},
+	{"CLIENT", 4, 12, 0, 36, func(r api.Row, _ time.Time) string { return r.ClientID }},
+	{"ADDRESS", 5, 15, 0, 39, func(r api.Row, _ time.Time) string { return r.IPAddress }},
+	{"NODE", 6, 10, 30, 20, func(r api.Row, _ time.Time) string { node, _, _ := r.ServerID.Split(); return node }},
+	{"AGE", 2, 5, 0, 5, func(r api.Row, now time.Time) string { return age(now.Sub(r.CreatedAt.Time())) }},
 }
 
 const (
@@ -40,7 +41,7 @@ func widths(width int) []int {
 	room := width - gutter + gap
 	for rank := 1; rank <= len(columns); rank++ {
 		for i, c := range columns {
-			if c.rank == rank && c.least+gap <= room {
+			if c.rank == rank && c.least+gap+c.spare <= room {
 				w[i] = c.least
 				room -= c.least + gap
 			}
@@ -167,8 +168,8 @@ func (d *desk) fields(width int) []string {
 	var lines []string
 	for _, f := range fields {
 		label := f[0]
-		parts := strings.Split(ansi.Wrap(shown(f[1], room*mostLines), room, ""), "\n")
-		for _, part := range parts {
+		parts := strings.SplitSeq(ansi.Wrap(shown(f[1], room*mostLines), room, ""), "\n")
+		for part := range parts {
 			lines = append(lines, d.styles.faint.Render(fit(label, labelWidth))+part)
 			label = ""
 		}

@@ -491,9 +491,9 @@ func TestDeskDraws(t *testing.T) {
 		}
 		info, _ := json.Marshal(map[string]string{hostile().Draw(rt, "name"): hostile().Draw(rt, "info")})
 		name := hostile().Draw(rt, "hostname")
-		h.desk.details = details{open: rapid.Bool().Draw(rt, "details"), id: h.selected, session: api.Session{Name: name, Hostname: &name, ClientInfo: info}}
+		h.details = details{open: rapid.Bool().Draw(rt, "details"), id: h.selected, session: api.Session{Name: name, Hostname: &name, ClientInfo: info}}
 		if rapid.Bool().Draw(rt, "down") {
-			h.desk.down = errors.New(hostile().Draw(rt, "why"))
+			h.down = errors.New(hostile().Draw(rt, "why"))
 		}
 		if rapid.Bool().Draw(rt, "notice") {
 			h.say(rapid.Bool().Draw(rt, "bad"), "%s", hostile().Draw(rt, "says"))
@@ -547,5 +547,22 @@ func TestStatusHasItsReason(t *testing.T) {
 		if got := statusOf(tc.s, now); got != tc.want {
 			t.Errorf("%q, want %q", got, tc.want)
 		}
+	}
+}
+
+// BenchmarkDesk is what a change of the page costs at its largest.
+func BenchmarkDesk(b *testing.B) {
+	h := newDeskTest(b, 200, 56)
+	view := api.View{Page: 1, PageSize: 50}
+	for n := 50; n > 0; n-- {
+		view.Items = append(view.Items, rowOf(n))
+	}
+	raw := encoded(api.Init{Type: api.TypeInit, Success: true, View: view})
+	if err := h.page.Apply([]byte(raw)); err != nil {
+		b.Fatal(err)
+	}
+	h.do(stepMsg{Page: h.page})
+	for b.Loop() {
+		h.View()
 	}
 }

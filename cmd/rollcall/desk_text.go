@@ -26,6 +26,9 @@ func shown(s string, width int) string {
 // settled escapes what terminals do not agree on the width of, such as an emoji with a skin tone, which is one wide rune or two, and
 // what would join its neighbours. A line that is wider than we think would push what follows out of its column.
 func settled(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 {
+		return s
+	}
 	var b strings.Builder
 	for len(s) > 0 {
 		cluster, width := ansi.FirstGraphemeCluster(s, ansi.GraphemeWidth)

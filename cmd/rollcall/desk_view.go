@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	tea "charm.land/bubbletea/v2"
@@ -122,7 +123,7 @@ func (d *desk) countsLine() string {
 	}
 	var parts []string
 	for i, n := range []int{d.page.Total, d.page.FilteredTotal, d.page.AuthorizedSessionCount} {
-		parts = append(parts, d.styles.title.Render(fmt.Sprint(n))+[]string{" live", " match", " authorized"}[i])
+		parts = append(parts, d.styles.title.Render(strconv.Itoa(n))+[]string{" live", " match", " authorized"}[i])
 	}
 	return strings.Join(parts, d.styles.faint.Render(" · ")) + d.styles.faint.Render(" · "+last)
 }
@@ -142,7 +143,7 @@ func (d *desk) searchLine() (string, int) {
 		var short []string
 		for i, c := range categories {
 			if slices.Contains(d.query.Categories, c) {
-				short = append(short, fmt.Sprint(i+1))
+				short = append(short, strconv.Itoa(i+1))
 			}
 		}
 		right = d.styles.faint.Render("in " + strings.Join(short, ","))
@@ -211,10 +212,10 @@ func (d *desk) hints(keys [][2]string, line string) string {
 
 // body draws what is between the search and the notice.
 func (d *desk) body(height int) ([]string, *tea.Cursor) {
-	switch {
-	case d.mode == modeHelp:
+	switch d.mode {
+	case modeHelp:
 		return d.fill(d.help(height), height, d.width), nil
-	case d.mode == modeConfirm:
+	case modeConfirm:
 		dialog, cursor := d.dialog()
 		table := height - len(dialog)
 		if table < 2 { // a head without rows says nothing
