@@ -91,9 +91,7 @@ func (c watchCmd) desk(ctx context.Context, out *os.File) error {
 		// Whatever its value, says no-color.org; the library takes only those that read as true.
 		options = append(options, tea.WithColorProfile(colorprofile.ASCII))
 	}
-	p := tea.NewProgram(d, options...)
-	defer context.AfterFunc(ctx, p.Quit)()
-	if _, err := p.Run(); err != nil {
+	if _, err := tea.NewProgram(d, options...).Run(); err != nil { // a signal ends ctx, which ends Next
 		return err
 	}
 	return d.failed
