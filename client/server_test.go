@@ -279,3 +279,31 @@ func TestRealServerRefusals(t *testing.T) {
 		})
 	}
 }
+
+// TestRealWatchMovesToWhatIsAsked holds that a query says everything: what one search left on the stream is not in the next.
+func TestRealWatchMovesToWhatIsAsked(t *testing.T) {
+	srv := testkit.Start(t, testkit.Config{})
+	w, err := realManage(t, srv).Watch(t.Context(), client.Query{Application: testkit.Number, Page: 2, PageSize: 3, Search: "a",
+		Categories: []api.Category{api.CategoryIP, api.CategoryClientID}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	hold := make(chan struct{})
+	var clients sync.WaitGroup
+	defer clients.Wait()
+	defer close(hold)
+	clients.Go(func() { visit(t, srv, "client-1", true, hold) })
+	if err := w.Query(t.Context(), client.Query{}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		step, err := w.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(step.Page.Items) == 1 && step.Page.Page == 1 && step.Page.PageSize == api.DefaultPageSize {
+			return
+		}
+	}
+}

@@ -37,6 +37,8 @@ type Watch struct {
 	lost bool
 	// failed is why the stream cannot go on; set once, by the pump.
 	failed error
+	// down is why there is no connection; nil from the init of one until that one is lost.
+	down error
 }
 
 // Message is one message of a live stream as the server sent it.
@@ -117,6 +119,20 @@ func (w *Watch) Next(ctx context.Context) (Step, error) {
 	}
 }
 
+// Down returns why the stream is not connected at the moment, nil while it is. A Watch that is down shows the page as it was and
+// tries to come back, until Next fails.
+func (w *Watch) Down() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.down
+}
+
+func (w *Watch) lose(why error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.down = why
+}
+
 func (w *Watch) apply(messages []Message) (Step, error) {
 	step := Step{Messages: messages}
 	for _, msg := range messages {
@@ -168,19 +184,31 @@ func (w *Watch) Disconnect(ctx context.Context, id api.ServerID) error {
 	}{api.TypeDisconnectSession, id})
 }
 
-// Query moves the stream to another page or search; the application and Totals stay. The answer is a Step with a fresh page.
+// Query moves the stream to another page or search; the application and Totals stay. The answer is a Step with a fresh page. While
+// the stream is down it returns ErrNotConnected, and the stream comes back with the query.
 func (w *Watch) Query(ctx context.Context, q Query) error {
 	w.mu.Lock()
 	q.Application, q.Totals = w.query.Application, w.query.Totals
 	w.asked = &q
 	w.mu.Unlock()
+	// All of it: what a message leaves out stays as it was on the stream.
+	page, size, categories := q.Page, q.PageSize, q.Categories
+	if page == 0 {
+		page = 1
+	}
+	if size == 0 {
+		size = api.DefaultPageSize
+	}
+	if len(categories) == 0 {
+		categories = []api.Category{api.CategoryLicense}
+	}
 	return w.write(ctx, struct {
 		Type       string         `json:"type"`
-		Page       int            `json:"page,omitempty"`
-		PageSize   int            `json:"pageSize,omitempty"`
-		Search     string         `json:"searchString,omitempty"`
-		Categories []api.Category `json:"categories,omitempty"`
-	}{api.TypeQuery, q.Page, q.PageSize, q.Search, q.Categories})
+		Page       int            `json:"page"`
+		PageSize   int            `json:"pageSize"`
+		Search     string         `json:"searchString"`
+		Categories []api.Category `json:"categories"`
+	}{api.TypeQuery, page, size, q.Search, categories})
 }
 
 func (w *Watch) write(ctx context.Context, frame any) error {
@@ -259,6 +287,7 @@ func (w *Watch) run(life context.Context, l *link) {
 			retry.reset()
 		}
 		for l = nil; l == nil; {
+			w.lose(err)
 			if !sleep(life, retry.next(wait(err))) {
 				w.fail(ErrClosed)
 				return
@@ -277,7 +306,12 @@ type streamError struct {
 	said *api.Error
 }
 
-func (e *streamError) Error() string { return e.err.Error() }
+func (e *streamError) Error() string {
+	if e.said != nil {
+		return e.said.Error()
+	}
+	return e.err.Error()
+}
 
 // verdict returns the error to give up with, nil to reconnect: 1008 says that the key, plan or application no longer allows the
 // stream.
@@ -339,7 +373,7 @@ func (w *Watch) put(ctx context.Context, m Message, fresh bool) bool {
 	for {
 		w.mu.Lock()
 		if fresh && m.Type == api.TypeInit {
-			w.waiting, w.lost = nil, false
+			w.waiting, w.lost, w.down = nil, false, nil
 		}
 		if w.lost {
 			w.mu.Unlock()

@@ -113,7 +113,7 @@ func TestWatchFollowsThePage(t *testing.T) {
 		}
 		want := []map[string]any{
 			{"type": "disconnect_session", "serverId": "srv:c"},
-			{"type": "query", "page": 3.0, "searchString": "x"},
+			{"type": "query", "page": 3.0, "pageSize": 10.0, "searchString": "x", "categories": []any{"license"}},
 		}
 		if diff := cmp.Diff(want, asked); diff != "" {
 			t.Errorf("sent (-want +got):\n%s", diff)
@@ -181,6 +181,35 @@ func TestWatchReconnects(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestWatchSaysThatItIsDown holds that whoever shows a page can tell that it is an old one, and why.
+func TestWatchSaysThatItIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t,
+			func(p *peer, _ *api.Hello) {
+				p.send(initOf("a"))
+				time.Sleep(time.Second)
+				p.send(`{"type":"error","success":false,"code":"unavailable","message":"draining"}`)
+				_ = p.ws.Close(websocket.StatusGoingAway, "")
+			},
+			func(p *peer, _ *api.Hello) { time.Sleep(time.Minute) }, // connected, but nothing to show yet
+			func(p *peer, _ *api.Hello) { p.send(initOf("b")); p.ping() })
+		w := watch(t, f, client.Query{Application: "1"})
+		_ = next(t, w)
+		if err := w.Down(); err != nil {
+			t.Errorf("connected, and down: %v", err)
+		}
+		time.Sleep(20 * time.Second)
+		if err := w.Down(); err == nil || !strings.Contains(err.Error(), "draining") || f.count() != 2 {
+			t.Errorf("after the connection was lost: %v, %d connections", err, f.count())
+		}
+		for ids(next(t, w).Page) != "b" {
+		}
+		if err := w.Down(); err != nil {
+			t.Errorf("back, and down: %v", err)
+		}
+	})
 }
 
 func TestWatchReconnectsToTheQueryItWasMovedTo(t *testing.T) {

@@ -37,6 +37,8 @@ type cli struct {
 	Bench    benchCmd    `cmd:"" help:"Measure the whole system over real sockets."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 
+	Completion completionCmd `cmd:"" help:"Print the script that completes commands and flags in a shell."`
+
 	BenchServer   benchServerCmd   `cmd:"" hidden:""`
 	BenchClient   benchClientCmd   `cmd:"" hidden:""`
 	BenchWatchers benchWatchersCmd `cmd:"" hidden:""`
@@ -83,6 +85,10 @@ func run(args []string, in io.Reader, out, errs io.Writer) int {
 	)
 	if err != nil {
 		return report(errs, err, "")
+	}
+	if len(args) > 0 && args[0] == completeArg {
+		printCandidates(out, parser.Model.Node, args[1:])
+		return exitFine
 	}
 	kctx, err := parser.Parse(args)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/charmbracelet/x/term"
 	"golang.org/x/text/width"
 )
 
@@ -19,6 +20,9 @@ type outputFlag struct {
 }
 
 func (o outputFlag) json() bool { return o.Output == "json" }
+
+// maxMarks is how many combining marks a letter may carry, more than any language has; a pile of them covers the lines around it.
+const maxMarks = 4
 
 // cellWidth is where a table cuts a value; JSON has it whole.
 const cellWidth = 40
@@ -78,12 +82,15 @@ func safeRune(r rune) bool {
 // printable returns s as a terminal can show it on one line, cut at width columns when that is positive.
 func printable(s string, most int) string {
 	var b strings.Builder
-	columns := 0
+	columns, marks := 0, 0
 	for i, r := range s {
 		shown := string(r)
+		if marks++; !unicode.In(r, unicode.Mn, unicode.Me) {
+			marks = 0
+		}
 		if _, size := utf8.DecodeRuneInString(s[i:]); r == utf8.RuneError && size == 1 {
 			shown = fmt.Sprintf(`\x%02x`, s[i])
-		} else if !safeRune(r) {
+		} else if !safeRune(r) || marks > maxMarks {
 			shown = escaped(r)
 		}
 		n := columnsOf(shown)
@@ -178,12 +185,8 @@ func text[T ~string](s *T) string {
 	return string(*s)
 }
 
-// isTerminal tells whether progress may be shown on w.
+// isTerminal tells whether somebody looks at what is written to w.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	return ok && term.IsTerminal(f.Fd())
 }

@@ -36,6 +36,7 @@ func TestPrintable(t *testing.T) {
 		{"レポートレポート", 8, "レポー…"},
 		{strings.Repeat("\x00", 5000), 10, `\u0000…`},
 		{"", 10, ""},
+		{"Z" + strings.Repeat("\u0300", 6) + "x\u0301", 0, "Z" + strings.Repeat("\u0300", 4) + `\u0300\u0300x` + "\u0301"},
 	} {
 		if got := printable(tc.in, tc.most); got != tc.want {
 			t.Errorf("printable(%q, %d) = %q, want %q", tc.in, tc.most, got, tc.want)

@@ -81,7 +81,7 @@ func (f applicationFlag) id(ctx context.Context, m *client.Manage) (api.Applicat
 type sessionsCmd struct {
 	List       listCmd       `cmd:"" help:"List sessions: with their status, or as the page of live sessions that a search finds."`
 	Get        getCmd        `cmd:"" help:"Show one session."`
-	Watch      watchCmd      `cmd:"" help:"Follow a page of live sessions: one JSON object a change."`
+	Watch      watchCmd      `cmd:"" help:"Follow a page of live sessions: a table to work with on a terminal, else one JSON object a change."`
 	Disconnect disconnectCmd `cmd:"" help:"End one session."`
 	RevokeAll  revokeAllCmd  `cmd:"" help:"End all sessions of an application and refuse their tokens."`
 }
@@ -108,11 +108,12 @@ func (f queryFlags) query(app string) client.Query {
 type listCmd struct {
 	keyFlags
 	applicationFlag
-	outputFlag
+	listOutputFlag
 	queryFlags
 	Live   bool   `help:"List a page of live sessions, as --search does."`
 	Status string `enum:"active,inactive,all" default:"active" help:"Which sessions, without --search or --live: ${enum}."`
 	Limit  int    `default:"100" help:"How many at most, without --search or --live; 0 is all."`
+	All    bool   `help:"List all: every page of a search, or every session."`
 }
 
 // Validate bounds what the server would not see.
@@ -122,6 +123,9 @@ func (c listCmd) Validate() error {
 	}
 	if !c.isLive() && (c.Page != nil || c.PageSize != nil) {
 		return fmt.Errorf("--page and --page-size go with --live or --search; without, there is --limit")
+	}
+	if c.All && c.Page != nil {
+		return fmt.Errorf("--all and --page exclude each other")
 	}
 	return nil
 }
@@ -146,6 +150,9 @@ func (c listCmd) Run(ctx context.Context, io *stdio) error {
 	}
 	list := api.SessionList{Items: []api.Session{}}
 	q := client.SessionQuery{Status: c.Status, Details: true, Limit: api.MaxLimit}
+	if c.All {
+		c.Limit = 0
+	}
 	if c.Limit > 0 {
 		q.Limit = min(c.Limit, api.MaxLimit)
 	}
@@ -157,8 +164,11 @@ func (c listCmd) Run(ctx context.Context, io *stdio) error {
 			break
 		}
 	}
-	if c.json() {
+	switch {
+	case c.json():
 		return printJSON(io.out, list)
+	case c.csv():
+		return printSessionsCSV(io.out, list.Items)
 	}
 	t := newTable("SESSION", "NAME", "STATUS", "LOGIN", "LICENSE", "CLIENT", "ADDRESS", "CREATED")
 	for _, s := range list.Items {
@@ -173,12 +183,15 @@ func (c listCmd) Run(ctx context.Context, io *stdio) error {
 }
 
 func (c listCmd) live(ctx context.Context, io *stdio, m *client.Manage) error {
-	list, err := m.Live(ctx, c.query(c.Application))
+	list, err := c.livePages(ctx, m)
 	if err != nil {
 		return err
 	}
-	if c.json() {
+	switch {
+	case c.json():
 		return printJSON(io.out, list)
+	case c.csv():
+		return printRowsCSV(io.out, list.Items)
 	}
 	t := newTable("SERVER ID", "ADDRESS", "CREATED", "CLIENT", "LOGIN", "LICENSE")
 	for _, r := range list.Items {
@@ -188,10 +201,47 @@ func (c listCmd) live(ctx context.Context, io *stdio, m *client.Manage) error {
 	if err := t.print(io.out); err != nil {
 		return err
 	}
+	if c.All {
+		_, err = fmt.Fprintf(io.out, "%d matching, %d live, %d authorized in the organization\n", len(list.Items), list.Total,
+			list.AuthorizedSessionCount)
+		return err
+	}
 	pages := max(1, (list.FilteredTotal+list.PageSize-1)/list.PageSize)
 	_, err = fmt.Fprintf(io.out, "page %d of %d: %d matching, %d live, %d authorized in the organization\n",
 		list.Page, pages, list.FilteredTotal, list.Total, list.AuthorizedSessionCount)
 	return err
+}
+
+// livePages returns the page that was asked for, or with --all every page as one. Those are read one after the other: a session that
+// moves to a page that was read already, because newer ones ended meanwhile, is missed; none is listed twice.
+func (c listCmd) livePages(ctx context.Context, m *client.Manage) (api.LiveList, error) {
+	q := c.query(c.Application)
+	if !c.All {
+		return m.Live(ctx, q)
+	}
+	var whole api.LiveList
+	seen := map[api.ServerID]bool{}
+	for q.Page = 1; ; q.Page++ {
+		q.PageSize = api.MaxPageSize
+		page, err := m.Live(ctx, q)
+		if err != nil {
+			return page, err
+		}
+		items := whole.Items
+		for _, r := range page.Items {
+			if !seen[r.ServerID] {
+				seen[r.ServerID] = true
+				items = append(items, r)
+			}
+		}
+		whole = page
+		if whole.Items = items; len(page.Items) < page.PageSize {
+			break
+		}
+	}
+	// One page that holds all.
+	whole.Page, whole.PageSize, whole.FilteredTotal = 1, max(1, len(whole.Items)), len(whole.Items)
+	return whole, nil
 }
 
 func when(m api.Millis) string {
@@ -230,6 +280,11 @@ func (c getCmd) Run(ctx context.Context, io *stdio) error {
 
 // sessionFields lists what is known of a session.
 func sessionFields(s api.Session) [][2]string {
+	return slices.DeleteFunc(allFields(s), func(f [2]string) bool { return f[1] == "" })
+}
+
+// allFields lists the fields of a session, "" for what is unknown. Without details those are left out.
+func allFields(s api.Session) [][2]string {
 	at := func(t *api.Timestamp) string {
 		if t == nil {
 			return ""
@@ -263,7 +318,7 @@ func sessionFields(s api.Session) [][2]string {
 			{"reason", d.Reason},
 		}...)
 	}
-	return slices.DeleteFunc(fields, func(f [2]string) bool { return f[1] == "" })
+	return fields
 }
 
 // target resolves what get and disconnect are about.
@@ -292,42 +347,6 @@ func parseSession(s string) (api.SessionID, error) {
 		return id, usagef("%q is neither a session id (a UUID) nor a server id (node:UUID)", s)
 	}
 	return id, nil
-}
-
-type watchCmd struct {
-	keyFlags
-	applicationFlag
-	queryFlags
-	Totals bool `help:"Print the counts as well when they change."`
-}
-
-// Run prints every message of the stream as it comes, init first. After a lost connection a fresh init follows.
-func (c watchCmd) Run(ctx context.Context, io *stdio) error {
-	m, err := c.manage(io)
-	if err != nil {
-		return err
-	}
-	if err := c.required(); err != nil {
-		return err
-	}
-	q := c.query(c.Application)
-	q.Totals = c.Totals
-	w, err := m.Watch(ctx, q)
-	if err != nil {
-		return unlessDone(ctx, err)
-	}
-	defer w.Close() //nolint:errcheck // it has no error
-	for {
-		step, err := w.Next(ctx)
-		if err != nil {
-			return unlessDone(ctx, err)
-		}
-		for _, msg := range step.Messages {
-			if err := printLine(io.out, msg.Raw); err != nil {
-				return err
-			}
-		}
-	}
 }
 
 // unlessDone returns nil when a signal ended the work: that is how such commands end well.
