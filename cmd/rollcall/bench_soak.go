@@ -118,7 +118,7 @@ func (b *bench) soak(ctx context.Context, errs io.Writer) (*soakResult, error) {
 	b.progress("warming up")
 	warm := newLives(b)
 	warm.brief = true
-	if err := b.live(ctx, warm, 1, nil); err != nil {
+	if err := errors.Join(b.live(ctx, warm, 1, nil), b.readAtOnce(ctx)); err != nil {
 		return nil, err
 	}
 	r := &soakResult{Sessions: b.cmd.Sessions, Ended: map[string]int{}}
@@ -154,6 +154,19 @@ func (b *bench) soak(ctx context.Context, errs io.Writer) (*soakResult, error) {
 		}
 	}
 	return r, err
+}
+
+// readAtOnce has the server open all connections to the database that it may have for reading: it keeps them.
+func (b *bench) readAtOnce(ctx context.Context) error {
+	var reading sync.WaitGroup
+	errs := make([]error, 64)
+	for i := range errs {
+		reading.Go(func() {
+			_, errs[i] = b.m.SessionPage(ctx, b.app, client.SessionQuery{Status: "inactive", Limit: api.MaxLimit})
+		})
+	}
+	reading.Wait()
+	return errors.Join(errs...)
 }
 
 // live opens the operators' streams, lets all sessions live their lives, and looks at the heap now and then when heaps is given.
