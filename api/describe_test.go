@@ -271,6 +271,7 @@ func TestOpenAPIGoldens(t *testing.T) {
 		"disconnect-result": "DisconnectResult", "application": "Application", "token-reply": "TokenReply",
 		"account-limits": "AccountLimits", "lease-reply": "LeaseReply", "ended-error": "EndedError", "lease-batch": "LeaseBatch",
 		"lease-batch-reply": "LeaseBatchReply", "organization": "Organization", "new-api-key": "NewAPIKey",
+		"disconnect-input": "DisconnectInput", "disconnect-preview": "DisconnectPreview",
 	} {
 		var value any
 		if err := json.Unmarshal(golden(t, name), &value); err != nil {

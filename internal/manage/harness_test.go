@@ -237,6 +237,20 @@ func (o *owner) Disconnect(_ context.Context, app api.ApplicationID, id api.Serv
 	return o.end(row, api.EndDisconnected, string(by), reason), nil
 }
 
+func (o *owner) DisconnectMatching(_ context.Context, q registry.Query, at api.Millis, by tenant.Actor,
+	reason string) (n int, whole bool, err error) {
+	ids, _ := o.kit.registry.Matching(q, at)
+	for _, id := range ids {
+		_, session, _ := id.Split()
+		if row, live := o.kit.registry.Get(q.Application, session); live && o.end(row, api.EndDisconnected, string(by), reason) {
+			n++
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return n, o.err == nil, nil
+}
+
 func (o *owner) Revoke(ctx context.Context, app api.ApplicationID, by tenant.Actor, reason string) (int, bool, error) {
 	_, n, err := o.kit.tenants.Revoke(ctx, app, by, reason)
 	return n, true, err
@@ -316,12 +330,12 @@ func (f *flaky) Get(ctx context.Context, app api.ApplicationID, ids []api.Sessio
 	return f.Records.Get(ctx, app, ids)
 }
 
-func (f *flaky) Ended(ctx context.Context, app api.ApplicationID, since api.Millis, after *api.Position,
+func (f *flaky) Ended(ctx context.Context, app api.ApplicationID, filter store.EndFilter, after *api.Position,
 	limit int) ([]store.Record, error) {
 	if err := f.away(); err != nil {
 		return nil, err
 	}
-	return f.Records.Ended(ctx, app, since, after, limit)
+	return f.Records.Ended(ctx, app, filter, after, limit)
 }
 
 func (f *flaky) CountEnded(ctx context.Context, app api.ApplicationID, since api.Millis, also ...api.SessionID) (int, error) {
@@ -329,6 +343,13 @@ func (f *flaky) CountEnded(ctx context.Context, app api.ApplicationID, since api
 		return 0, err
 	}
 	return f.Records.CountEnded(ctx, app, since, also...)
+}
+
+func (f *flaky) Minutes(ctx context.Context, app api.ApplicationID, since api.Millis, also ...api.SessionID) ([]store.Minute, error) {
+	if err := f.away(); err != nil {
+		return nil, err
+	}
+	return f.Records.Minutes(ctx, app, since, also...)
 }
 
 // row makes a session of the application.

@@ -101,6 +101,33 @@ func (p *params) choice(name string, words ...string) string {
 	return value
 }
 
+// choices reads a parameter that may be repeated, each time one of a few words.
+func choices[T ~string](p *params, name string, words []T) []T {
+	var all []T
+	for _, value := range p.values[name] {
+		if !slices.Contains(words, T(value)) {
+			p.fail("%s must be %s, the parameter repeated for several", name, input.OneOf(words))
+		}
+		if !slices.Contains(all, T(value)) {
+			all = append(all, T(value))
+		}
+	}
+	return all
+}
+
+// time reads a time of the Sessions dialect; 0 when it was not given.
+func (p *params) time(name string) api.Millis {
+	value, ok := p.single(name)
+	if !ok {
+		return 0
+	}
+	var t api.Timestamp
+	if t.UnmarshalText([]byte(value)) != nil || t <= 0 {
+		p.fail("%s must be a time such as 2026-01-31T15:04:05Z", name)
+	}
+	return api.Millis(t)
+}
+
 // pathID reads an id from the path.
 func pathID[T any](p *params, name string) api.ID[T] {
 	id, err := api.ParseID[T](p.r.PathValue(name))

@@ -42,6 +42,8 @@ func (a *API) table() map[string]map[string]operation {
 
 		app + "/sessions":             {"GET": key((*call).listSessions), "DELETE": key((*call).revokeSessions)},
 		app + "/sessions/{sessionId}": {"GET": key((*call).getSession), "DELETE": key((*call).disconnectSession)},
+		app + "/sessions:disconnect":  {"POST": key((*call).disconnectMatching)},
+		app + "/series":               {"GET": key((*call).series)},
 		app + "/session-tokens":       {"POST": key((*call).issueToken)},
 		app + "/leases:batch":         {"POST": key((*call).batchLeases)},
 		app: {"GET": key((*call).getApplication), "PATCH": key((*call).patchApplication),

@@ -7,6 +7,7 @@ import (
 
 	"github.com/rollcallhq/rollcall/api"
 	"github.com/rollcallhq/rollcall/internal/registry"
+	"github.com/rollcallhq/rollcall/internal/store"
 	"github.com/rollcallhq/rollcall/internal/tenant"
 )
 
@@ -34,6 +35,12 @@ func (c *call) listSessions() error {
 		q.after = &at
 	}
 	details := p.boolean("details")
+	q.ends = store.EndFilter{Since: p.time("endedAfter"), Before: p.time("endedBefore"),
+		Reasons: choices(p, "endReason", api.EndReasons)}
+	q.ends.Narrow = q.ends.Since != 0 || q.ends.Before != 0 || q.ends.Reasons != nil
+	if q.ends.Narrow && status != "inactive" && status != "all" {
+		p.fail("endedAfter, endedBefore and endReason are for sessions that have ended: give status=inactive or status=all too")
+	}
 	if p.err != nil {
 		return p.err
 	}
@@ -41,16 +48,18 @@ func (c *call) listSessions() error {
 	if err != nil {
 		return err
 	}
-	switch status {
-	case "inactive":
+	switch {
+	case q.ends.Narrow:
+		q.ended = true
+	case status == "inactive":
 		q.rows, q.live, q.ended = true, registry.RangeExpired, true
-	case "all":
+	case status == "all":
 		q.rows, q.live, q.ended = true, registry.RangeAll, true
 	default:
 		q.rows, q.live = true, registry.RangeCurrent
 	}
 	at := now()
-	q.since = keptSince(app, at)
+	q.ends.Since = max(q.ends.Since, keptSince(app, at))
 	c.partialNodes() // before the rows are read: what comes meanwhile only makes the answer better
 	sessions, more, err := c.read(c.r.Context(), id, q, at)
 	if err != nil {

@@ -20,8 +20,9 @@ type dialect struct {
 	goose      goose.Dialect
 	migrations fs.FS
 	snapshot   sql.IsolationLevel // of a read-only transaction that sees one state
-	// words replaces {now}, the database's clock in Unix milliseconds, {ids}, the set of a parameter's JSON array of ids, and {hold},
-	// after which the rows that a SELECT has found stay as they are until the transaction ends.
+	// words replaces {now}, the database's clock in Unix milliseconds, {ids}, the set of a parameter's JSON array of ids, {hold},
+	// after which the rows that a SELECT has found stay as they are until the transaction ends, and {by id},
+	// {by list} and {by reason}, which name the index by which ended sessions are to be found.
 	words *strings.Replacer
 	// rebind turns ? into the engine's placeholders; nil = they are ?.
 	rebind func(string) string

@@ -84,7 +84,7 @@ func (f *fakeRecords) Get(_ context.Context, app api.ApplicationID, ids []api.Se
 	return found, f.read()
 }
 
-func (f *fakeRecords) Ended(_ context.Context, app api.ApplicationID, since api.Millis, after *api.Position,
+func (f *fakeRecords) Ended(_ context.Context, app api.ApplicationID, filter store.EndFilter, after *api.Position,
 	limit int) ([]store.Record, error) {
 	if err := f.read(); err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ func (f *fakeRecords) Ended(_ context.Context, app api.ApplicationID, since api.
 	f.mu.Lock()
 	all := slices.Collect(maps.Values(f.rows[app]))
 	f.mu.Unlock()
-	return page(all, since, after, limit), f.read()
+	return page(all, filter.Since, after, limit), f.read()
 }
 
 // page is the naive list of ended records.

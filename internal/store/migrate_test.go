@@ -102,7 +102,7 @@ func readAll(t *testing.T, db store.DB, ids []api.SessionID) (c contents) {
 	if c.Records, err = db.Records().Get(t.Context(), testApp, ids); err != nil {
 		t.Fatal(err)
 	}
-	if c.Ended, err = db.Records().Ended(t.Context(), testApp, 0, nil, 100); err != nil {
+	if c.Ended, err = db.Records().Ended(t.Context(), testApp, store.EndFilter{}, nil, 100); err != nil {
 		t.Fatal(err)
 	}
 	b, err := json.Marshal(c)

@@ -320,8 +320,8 @@ func (q *queue) get(app api.ApplicationID, ids []api.SessionID) (found map[api.S
 	return found, missing
 }
 
-// endedAfter returns up to limit records that ended at or after since and come after the position, in list order.
-func (q *queue) endedAfter(app api.ApplicationID, since api.Millis, after *api.Position, limit int) (found []Record) {
+// endedAfter returns up to limit records that the filter lets through and that come after the position, in list order.
+func (q *queue) endedAfter(app api.ApplicationID, f *EndFilter, after *api.Position, limit int) (found []Record) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	tree := q.ended[app]
@@ -329,8 +329,8 @@ func (q *queue) endedAfter(app api.ApplicationID, since api.Millis, after *api.P
 		return nil
 	}
 	visit := func(it *item) bool {
-		if it.rec.EndedAt < since || after != nil && it.rec.Position().Compare(*after) <= 0 {
-			return true // past retention, or the pivot itself
+		if !f.admits(&it.rec) || after != nil && it.rec.Position().Compare(*after) <= 0 {
+			return true // filtered, or the pivot itself
 		}
 		if len(found) == limit {
 			return false
@@ -344,6 +344,27 @@ func (q *queue) endedAfter(app api.ApplicationID, since api.Millis, after *api.P
 		tree.Ascend(&item{rec: Record{CreatedAt: after.CreatedAt, ServerID: after.ServerID}}, visit)
 	}
 	return found
+}
+
+// minutes counts the application's records here that ended, by the minute, and returns their ids.
+func (q *queue) minutes(app api.ApplicationID, since api.Millis) (counts []Minute, ids []api.SessionID) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	tree := q.ended[app]
+	if tree == nil {
+		return nil, nil
+	}
+	tree.Scan(func(it *item) bool {
+		ids = append(ids, it.rec.ID)
+		if it.rec.CreatedAt >= since {
+			counts = append(counts, Minute{At: MinuteOf(it.rec.CreatedAt), Connects: 1})
+		}
+		if it.rec.EndedAt >= since {
+			counts = append(counts, Minute{At: MinuteOf(it.rec.EndedAt), Ends: 1})
+		}
+		return true
+	})
+	return counts, ids
 }
 
 // endedIDs returns the ids of the application's records here that ended at or after since.

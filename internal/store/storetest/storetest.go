@@ -22,6 +22,7 @@ func Run(t *testing.T, open func(t *testing.T) store.DB) {
 	}{
 		{"Config", configTests},
 		{"Records", recordTests},
+		{"Ended", endedTests},
 		{"Nodes", nodeTests},
 		{"Leases", leaseTests},
 	} {
