@@ -76,6 +76,13 @@ func goldens() map[string]any {
 		"disconnect-preview": api.DisconnectPreview{DryRun: true, Count: 3, CreatedBefore: created},
 		"disconnect-input": api.DisconnectInput{SearchString: "ABCDEF", Reason: "stolen", CreatedBefore: &created,
 			Categories: []api.Category{api.CategoryLicense, api.CategoryIP}},
+		"audit-list": api.AuditList{NextCursor: "AAECAwQFBgcICQ", Items: []api.AuditRecord{{
+			ID: api.MustID[api.AuditRecord]("01a2007b-0785-7ddf-80f4-930d9b2c4527"), Time: created, Action: api.ActionSessionsDisconnected,
+			Actor:     api.AuditActor{Type: api.ActorKey, PublicID: "0123456789abcdef", Name: "Support"},
+			IPAddress: new("203.0.113.10"), ApplicationID: &appID, Count: new(3), Reason: new("stolen"),
+			Details: json.RawMessage(`{"searchString":"ABCDEF","categories":["license"],"createdBefore":"2026-05-12T11:35:00.000Z"}`)},
+			{ID: api.MustID[api.AuditRecord]("01a2007b-0785-7ddf-80f4-930d9b2c4526"), Time: created, Action: api.ActionKeyRevoked,
+				Actor: api.AuditActor{Type: api.ActorAdmin}, Target: new("0123456789abcdef")}}},
 		"series": api.Series{StepSeconds: 60, Items: []api.SeriesItem{{Time: created, Live: 3, Connects: 2, Ends: 1}}},
 		"hello": api.Hello{Type: api.TypeHello, Token: "<JWT>", Application: "123456789", ClientID: "client-001", Name: "…",
 			Hostname: "mbp-14", UserAgent: "…", ClientInfo: json.RawMessage(`{"name":"…","version":"…"}`)},

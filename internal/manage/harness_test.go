@@ -166,7 +166,7 @@ func newKitWith(t testing.TB, limits manage.Limits, missing func() []string) *ki
 	}
 	log := slog.New(slog.NewTextHandler(k.log, nil))
 	k.records = &flaky{Records: k.db.Records()}
-	k.recorder = store.NewRecorder(store.RecorderConfig{Records: k.records, MaxWait: 50 * time.Millisecond, Incarnation: incarnation})
+	k.recorder = store.NewRecorder(store.RecorderConfig{Records: k.records, Audits: k.db.Audits(), MaxWait: 50 * time.Millisecond, Incarnation: incarnation})
 	k.registry = registry.New(registry.Config{})
 	k.owner = &owner{kit: k}
 	k.leases = &reports{ends: make(chan []api.LeaseEnded, 10)}
@@ -313,14 +313,14 @@ func (f *flaky) away() error {
 	return f.err
 }
 
-func (f *flaky) Write(ctx context.Context, records []store.Record, denials []store.Denial) error {
+func (f *flaky) Write(ctx context.Context, records []store.Record, denials []store.Denial, audits ...store.Audit) error {
 	f.mu.Lock()
 	err := f.writes
 	f.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	return f.Records.Write(ctx, records, denials)
+	return f.Records.Write(ctx, records, denials, audits...)
 }
 
 func (f *flaky) Get(ctx context.Context, app api.ApplicationID, ids []api.SessionID) (map[api.SessionID]store.Record, error) {

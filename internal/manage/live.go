@@ -30,6 +30,16 @@ func categoriesOf[S ~string](names []S) (registry.Categories, bool) {
 	return set, true
 }
 
+// namesOf is the way back.
+func namesOf(set registry.Categories) (names []api.Category) {
+	for i, bit := range categoryBits {
+		if set&bit != 0 {
+			names = append(names, categoryNames[i])
+		}
+	}
+	return names
+}
+
 // view reads the query of the Live Sessions dialect; who it is about comes after the checks.
 func (p *params) view() registry.Query {
 	q := registry.Query{

@@ -51,6 +51,14 @@ func (c *call) disconnectMatching() error {
 	if !whole {
 		c.partial(partialNodes)
 	}
+	record := audited(c.origin, &app, api.ActionSessionsDisconnected, reason)
+	record.Count = &n
+	record.Details = detailed(struct {
+		SearchString  string         `json:"searchString"`
+		Categories    []api.Category `json:"categories"`
+		CreatedBefore api.Timestamp  `json:"createdBefore"`
+	}{q.Search, namesOf(q.Categories), api.Timestamp(before)})
+	c.records.AuditLater(record)
 	c.settle(ctx)
 	return c.json(http.StatusOK, api.DisconnectResult{Success: true, DisconnectedCount: n})
 }

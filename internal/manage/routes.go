@@ -49,11 +49,13 @@ func (a *API) table() map[string]map[string]operation {
 		app: {"GET": key((*call).getApplication), "PATCH": key((*call).patchApplication),
 			"DELETE": key((*call).archiveApplication)},
 		api.RoutePrefix + "/applications":   {"GET": key((*call).listApplications), "POST": key((*call).createApplication)},
+		api.RoutePrefix + "/audit":          {"GET": key((*call).listAudit)},
 		api.RoutePrefix + "/account/limits": {"GET": key((*call).accountLimits)},
 
 		adm + "/organizations": {"GET": admin((*call).listOrganizations), "POST": admin((*call).createOrganization)},
 		adm + "/organizations/{organizationId}": {"GET": admin((*call).getOrganization),
 			"PATCH": admin((*call).patchOrganization)},
+		adm + "/organizations/{organizationId}/audit":    {"GET": admin((*call).adminListAudit)},
 		adm + "/organizations/{organizationId}/api-keys": {"GET": admin((*call).listKeys), "POST": admin((*call).createKey)},
 		adm + "/organizations/{organizationId}/applications": {"GET": admin((*call).adminListApplications),
 			"POST": admin((*call).adminCreateApplication)},

@@ -134,7 +134,8 @@ func (c *call) revokeSessions() error {
 	if p.err != nil {
 		return p.err
 	}
-	if _, err := c.application(api.ScopeSessionsDisconnect, id.String()); err != nil {
+	app, err := c.application(api.ScopeSessionsDisconnect, id.String())
+	if err != nil {
 		return err
 	}
 	ctx, cancel := c.acting()
@@ -148,6 +149,9 @@ func (c *call) revokeSessions() error {
 	} else {
 		c.partialNodes()
 	}
+	record := audited(c.origin, &app, api.ActionSessionsRevoked, reason) // which the revocation has written; the count is new
+	record.Count = &n
+	c.records.AuditLater(record)
 	c.settle(ctx)
 	return c.json(http.StatusOK, api.DisconnectResult{Success: true, DisconnectedCount: n})
 }
@@ -158,6 +162,13 @@ func (c *call) settle(ctx context.Context) {
 	if !c.records.Flush(ctx) {
 		c.partial(partialStore)
 	}
+}
+
+// disconnected returns the audit record of the end of one session.
+func disconnected(o tenant.Origin, app *tenant.Application, id api.SessionID, reason string) store.Audit {
+	record := audited(o, app, api.ActionSessionDisconnected, reason)
+	record.Target, record.Count = new(id.String()), new(1)
+	return record
 }
 
 // disconnectSession is DELETE /applications/{applicationId}/sessions/{sessionId}. A session that has ended already is a success that
@@ -195,6 +206,7 @@ func (c *call) disconnectSession() error {
 			return err
 		}
 		if ended {
+			c.records.AuditLater(disconnected(c.origin, &app, session, reason))
 			c.settle(ctx)
 			result.DisconnectedCount = 1
 		}

@@ -92,7 +92,7 @@ func (r records) endedNarrow(ctx context.Context, app api.ApplicationID, f EndFi
 // lastEnd returns when the last record ended that the filter lets through. One question a reason, for each is a look at one place of
 // the index.
 func (r records) lastEnd(ctx context.Context, app api.ApplicationID, f EndFilter, before api.Millis) (latest api.Millis, err error) {
-	for _, reason := range known(f.Reasons) {
+	for _, reason := range known(f.Reasons, api.EndReasons) {
 		var last sql.NullInt64
 		err := r.get(ctx, r.read, endedLast, []any{app.String(), string(reason), int64(f.Since), int64(before)}, &last)
 		if err != nil {
@@ -105,22 +105,27 @@ func (r records) lastEnd(ctx context.Context, app api.ApplicationID, f EndFilter
 
 // forReasons returns what puts the reasons, or all there are, into a statement.
 func forReasons(reasons []api.EndReason) func(query string) string {
-	var quoted []string
-	for _, reason := range known(reasons) {
-		quoted = append(quoted, "'"+string(reason)+"'")
-	}
-	if len(quoted) == 0 {
-		quoted = []string{"NULL"}
-	}
-	return strings.NewReplacer("{reasons}", strings.Join(quoted, ", ")).Replace
+	return strings.NewReplacer("{reasons}", quoted(reasons, api.EndReasons)).Replace
 }
 
-// known returns the reasons that there are of those, or all when none is given.
-func known(reasons []api.EndReason) []api.EndReason {
-	if len(reasons) == 0 {
-		return api.EndReasons
+// quoted writes the words for IN: all, when none is given.
+func quoted[T ~string](words, all []T) string {
+	var in []string
+	for _, word := range known(words, all) {
+		in = append(in, "'"+string(word)+"'")
 	}
-	return slices.DeleteFunc(slices.Clone(reasons), func(reason api.EndReason) bool { return !slices.Contains(api.EndReasons, reason) })
+	if len(in) == 0 {
+		return "NULL"
+	}
+	return strings.Join(in, ", ")
+}
+
+// known returns the words that there are of those, or all when none is given.
+func known[T ~string](words, all []T) []T {
+	if len(words) == 0 {
+		return all
+	}
+	return slices.DeleteFunc(slices.Clone(words), func(word T) bool { return !slices.Contains(all, word) })
 }
 
 func (r records) Minutes(ctx context.Context, app api.ApplicationID, since api.Millis, but ...api.SessionID) ([]Minute, error) {

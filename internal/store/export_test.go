@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"strings"
 	"testing"
+
+	"github.com/rollcallhq/rollcall/api"
 )
 
 // Escape and Unescape are the spelling of text in SQL.
@@ -76,6 +78,10 @@ func Queries() map[string][2]string {
 		"endedMany":    {forReasons(nil)(endedMany), "sessions_ended"},
 		"minutesBegun": {minutesCreated, "sessions_ended"},
 		"minutesEnded": {forReasons(nil)(minutesEnded), "sessions_reason"},
+		"auditOfAll":   {auditOfAll, "audit_organization"},
+		"auditByWhat":  {auditByWhat, "audit_action"},
+		"auditByApp":   {strings.Replace(auditByApp, "{actions}", quoted(nil, api.AuditActions), 1), "audit_application"},
+		"expireAudit":  {expireAudit, "audit_organization"},
 		"minutesBut":   {minutesBut, "sqlite_autoindex_sessions_1"},
 		"nextOpen":     {nextOpen, "sessions_open"},
 		"closeOpen":    {closeOpen, "sessions_open"},

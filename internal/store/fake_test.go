@@ -26,10 +26,11 @@ type fakeRecords struct {
 	mu      sync.Mutex
 	rows    map[api.ApplicationID]map[api.SessionID]store.Record
 	denials []store.Denial
+	audits  []store.Audit
 	batches [][]store.Record // every call of Write
 }
 
-func (f *fakeRecords) Write(ctx context.Context, records []store.Record, denials []store.Denial) error {
+func (f *fakeRecords) Write(ctx context.Context, records []store.Record, denials []store.Denial, audits ...store.Audit) error {
 	f.mu.Lock()
 	f.batches = append(f.batches, slices.Clone(records))
 	onWrite, onDone := f.onWrite, f.onDone
@@ -52,6 +53,7 @@ func (f *fakeRecords) Write(ctx context.Context, records []store.Record, denials
 		}
 	}
 	f.denials = append(f.denials, denials...)
+	f.audits = append(f.audits, audits...)
 	f.mu.Unlock()
 	if onDone != nil {
 		return onDone()

@@ -19,10 +19,11 @@ type recordKey struct {
 
 func keyOf(rec *Record) recordKey { return recordKey{rec.Application, rec.ID} }
 
-// item is one state of a record on its way to SQL, with the denials that go with it.
+// item is one state of a record on its way to SQL, with the denials that go with it; or an audit record.
 type item struct {
 	rec     Record // guarded by queue.mu while the item waits; constant from take on
 	denials []Denial
+	audit   *Audit    // instead of rec; nobody looks for it here
 	since   time.Time // when its oldest part was queued
 	bytes   int
 	done    chan struct{} // closed when it was written or given up
@@ -172,6 +173,26 @@ func (q *queue) putLocked(rec Record, denials []Denial, now time.Time, order *[]
 	return it, nil
 }
 
+// putAudit queues an audit record: hurried when somebody waits for it, and then refused when there is no room.
+func (q *queue) putAudit(a Audit, hurried bool) (*item, error) {
+	it := &item{audit: &a, since: time.Now(), done: make(chan struct{}), bytes: itemOverhead + len(a.Details)}
+	q.mu.Lock()
+	defer q.signal()
+	defer q.mu.Unlock()
+	switch {
+	case q.closed:
+		return nil, ErrClosed
+	case hurried && q.bytes+it.bytes > q.maxBytes:
+		return nil, ErrQueueFull
+	case hurried:
+		q.hurried = append(q.hurried, it)
+	default:
+		q.patient = append(q.patient, it)
+	}
+	q.bytes += it.bytes
+	return it, nil
+}
+
 // listOrder is the order of lists: newest first.
 func listOrder(a, b *item) bool {
 	if c := a.rec.Position().Compare(b.rec.Position()); c != 0 {
@@ -201,6 +222,9 @@ func (q *queue) take(limit int) []*item {
 	batch := slices.Concat(cut(&q.hurried, hurried), cut(&q.patient, min(patient, limit-hurried)))
 	q.batch = batch
 	for _, it := range batch {
+		if it.audit != nil {
+			continue
+		}
 		key := keyOf(&it.rec)
 		delete(q.waiting, key)
 		q.flight[key] = it
@@ -232,8 +256,11 @@ func (q *queue) settle(items []*item, err error) {
 		q.batch = nil
 	}
 	for _, it := range items {
-		delete(q.flight, keyOf(&it.rec))
 		q.bytes -= it.bytes
+		if it.audit != nil {
+			continue
+		}
+		delete(q.flight, keyOf(&it.rec))
 		if tree := q.ended[it.rec.Application]; tree != nil && it.rec.EndedAt != 0 {
 			if newest, ok := tree.Get(it); ok && newest == it {
 				tree.Delete(it)

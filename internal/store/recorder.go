@@ -17,6 +17,7 @@ import (
 // RecorderConfig configures NewRecorder.
 type RecorderConfig struct {
 	Records  Records               // required
+	Audits   AuditLog              // required by ListAudit; Retain leaves it alone when nil
 	Log      *slog.Logger          // nil = discard
 	Metrics  prometheus.Registerer // nil = none
 	MaxBytes int                   // cap of the queue; 0 = 256 MiB

@@ -44,11 +44,16 @@ const (
 // records implements Records.
 type records struct{ *engine }
 
-func (r records) Write(ctx context.Context, batch []Record, denials []Denial) error {
-	if len(batch) == 0 && len(denials) == 0 {
+func (r records) Write(ctx context.Context, batch []Record, denials []Denial, audits ...Audit) error {
+	if len(batch) == 0 && len(denials) == 0 && len(audits) == 0 {
 		return nil
 	}
-	err := r.update(ctx, func(ctx context.Context, tx *sql.Tx) error { return r.writeBatch(ctx, tx, batch, denials) })
+	err := r.update(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		if err := r.writeBatch(ctx, tx, batch, denials); err != nil {
+			return err
+		}
+		return r.appendAudit(ctx, tx, audits)
+	})
 	switch {
 	case err == nil:
 		return nil

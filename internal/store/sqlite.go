@@ -43,6 +43,7 @@ var sqliteDialect = &dialect{
 		"{ids}", "(SELECT value FROM json_each(?))",
 		"{hold}", "", // nobody else writes meanwhile
 		// It has no statistics, and takes the first index that fits.
+		"{by action}", "INDEXED BY audit_action",
 		"{by id}", "INDEXED BY sqlite_autoindex_sessions_1",
 		"{by list}", "INDEXED BY sessions_ended",
 		"{by reason}", "INDEXED BY sessions_reason",

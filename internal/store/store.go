@@ -39,6 +39,7 @@ type DB interface {
 	Config() Config
 	Records() Records
 	Nodes() Nodes
+	Audits() AuditLog
 	Close() error
 }
 
@@ -146,6 +147,8 @@ type Tx interface {
 	PutApplication(Application) error
 	Key(publicID string) (*Key, error)
 	PutKey(Key) error
+	// Audit appends the record of a change in this transaction; its Time is Now.
+	Audit(Audit) error
 }
 
 // Record is the durable row of a session. Application and ID name it. Text is kept byte for byte, whatever it holds; ClientInfo
@@ -209,10 +212,10 @@ type Minute struct {
 type Records interface {
 	// Write upserts a batch in one transaction: a row that has ended in SQL, or has a greater Lease.OwnerEpoch there, stays as it is;
 	// but what a sweep has closed as node_lost or server_stopped is open again when a greater Incarnation writes it, for its owner
-	// was not dead. It raises the applications' LastConnection to the newest CreatedAt, stores the denials, and raises the version
-	// when there are any. ErrRefused when the database refuses a record's values, ErrLeaseLost when the Incarnation of one was swept:
+	// was not dead. It raises the applications' LastConnection to the newest CreatedAt, stores the denials, raises the version
+	// when there are any, and appends the audit records, or fills in the counts of those that are there. ErrRefused when the database refuses a record's values, ErrLeaseLost when the Incarnation of one was swept:
 	// then nothing was written.
-	Write(ctx context.Context, records []Record, denials []Denial) error
+	Write(ctx context.Context, records []Record, denials []Denial, audits ...Audit) error
 	// Get returns the records of an application by id; those that are not there are missing.
 	Get(ctx context.Context, app api.ApplicationID, ids []api.SessionID) (map[api.SessionID]Record, error)
 	// Ended returns up to limit ended records that the filter lets through and that come after the position (nil = newest), in list

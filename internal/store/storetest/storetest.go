@@ -23,6 +23,7 @@ func Run(t *testing.T, open func(t *testing.T) store.DB) {
 		{"Config", configTests},
 		{"Records", recordTests},
 		{"Ended", endedTests},
+		{"Audits", auditTests},
 		{"Nodes", nodeTests},
 		{"Leases", leaseTests},
 	} {
