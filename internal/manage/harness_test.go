@@ -291,6 +291,8 @@ type flaky struct {
 	mu     sync.Mutex
 	err    error // of everything
 	writes error // of writes alone
+
+	minutes atomic.Int64 // that Minutes was asked for
 }
 
 var errAway = errors.New("disk of the secret place /var/lib is gone")
@@ -345,11 +347,13 @@ func (f *flaky) CountEnded(ctx context.Context, app api.ApplicationID, since api
 	return f.Records.CountEnded(ctx, app, since, also...)
 }
 
-func (f *flaky) Minutes(ctx context.Context, app api.ApplicationID, since api.Millis, also ...api.SessionID) ([]store.Minute, error) {
+func (f *flaky) Minutes(ctx context.Context, app api.ApplicationID, starts []api.Millis, until api.Millis,
+	also ...api.SessionID) ([]store.Minute, error) {
+	f.minutes.Add(int64(len(starts)))
 	if err := f.away(); err != nil {
 		return nil, err
 	}
-	return f.Records.Minutes(ctx, app, since, also...)
+	return f.Records.Minutes(ctx, app, starts, until, also...)
 }
 
 // row makes a session of the application.

@@ -102,6 +102,7 @@ type API struct {
 	missing  func() []string
 	mux      *http.ServeMux
 	rates    rates
+	charts   charts
 	streams  streams
 
 	clustered bool // there may be other nodes

@@ -270,6 +270,13 @@ func TestSeries(t *testing.T) {
 		}
 	}
 	k.recorder.Flush(t.Context())
+	before := k.records.minutes.Load()
+	if again := get[api.Series](k, path); !slices.Equal(again.Items, s.Items) && store.MinuteOf(ms()) == running {
+		t.Errorf("once more: %+v", again)
+	}
+	if n := k.records.minutes.Load() - before; n > 3 { // the running one, and what is not settled
+		t.Errorf("%d minutes were counted again", n)
+	}
 	k.records.fail(errAway)
 	a := k.do(request{path: path})
 	if a.status != http.StatusOK || a.header.Get("Rollcall-Partial") != "store" {

@@ -32,10 +32,11 @@ const (
 	endedMany = `SELECT ` + recordColumns + ` FROM sessions {by list} WHERE ` + endedBy + `
 		AND (created_at, server_id) < (?, ?) ORDER BY created_at DESC, server_id DESC LIMIT ?`
 
-	minutesCreated = `SELECT created_at / 60000, count(*), 0 FROM sessions {by list} WHERE application = ? AND ended_at <> 0
-		AND created_at >= ? GROUP BY 1`
-	minutesEnded = `SELECT ended_at / 60000, 0, count(*) FROM sessions {by reason} WHERE ` + endedBy + ` GROUP BY 1`
-	minutesBut   = `SELECT created_at, ended_at FROM sessions WHERE application = ? AND ended_at <> 0 AND id IN {ids}`
+	// A count a minute: grouping would sort what the index has in order.
+	minuteCreated = `SELECT count(*) FROM sessions {by list} WHERE application = ? AND ended_at <> 0
+		AND created_at >= ? AND created_at < ? AND ended_at < ?`
+	minuteEnded = `SELECT count(*) FROM sessions {by reason} WHERE ` + endedBy + ` AND ended_at < ?`
+	minutesBut  = `SELECT created_at, ended_at FROM sessions WHERE application = ? AND ended_at <> 0 AND id IN {ids}`
 )
 
 // fewEnded is how many records are looked up and sorted rather than looked for in the list: at a million ended ones that takes about
@@ -128,56 +129,56 @@ func known[T ~string](words, all []T) []T {
 	return slices.DeleteFunc(slices.Clone(words), func(word T) bool { return !slices.Contains(all, word) })
 }
 
-func (r records) Minutes(ctx context.Context, app api.ApplicationID, since api.Millis, but ...api.SessionID) ([]Minute, error) {
-	counts := map[api.Millis]Minute{}
-	add := func(at api.Millis, connects, ends int) {
-		m := counts[at]
-		counts[at] = Minute{at, m.Connects + connects, m.Ends + ends}
-	}
-	err := r.view(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		created, err := collect(ctx, r.engine, tx, scanMinute, minutesCreated, app.String(), int64(since))
-		if err != nil {
-			return err
-		}
-		ended, err := collect(ctx, r.engine, tx, scanMinute, forReasons(nil)(minutesEnded), app.String(), int64(since), int64(forever))
-		if err != nil {
-			return err
-		}
-		for _, m := range slices.Concat(created, ended) {
-			add(m.At, m.Connects, m.Ends)
-		}
-		if len(but) == 0 {
-			return nil
-		}
-		elsewhere, err := collect(ctx, r.engine, tx, scanSpan, minutesBut, app.String(), idList(but))
-		for _, s := range elsewhere {
-			if s[0] >= since {
-				add(MinuteOf(s[0]), -1, 0)
-			}
-			if s[1] >= since {
-				add(MinuteOf(s[1]), 0, -1)
+func (r records) Minutes(ctx context.Context, app api.ApplicationID, starts []api.Millis, until api.Millis,
+	but ...api.SessionID) (minutes []Minute, err error) {
+	err = r.view(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		var elsewhere [][2]api.Millis
+		if len(but) > 0 {
+			if elsewhere, err = collect(ctx, r.engine, tx, scanSpan, minutesBut, app.String(), idList(but)); err != nil {
+				return err
 			}
 		}
-		return err
+		created, ended := r.sql(minuteCreated), r.sql(forReasons(nil)(minuteEnded))
+		minutes = make([]Minute, len(starts))
+		for i, at := range starts {
+			m, end := &minutes[i], at+oneMinute
+			m.At = at
+			if err := tx.QueryRowContext(ctx, created, app.String(), int64(at), int64(end), int64(until)).Scan(&m.Connects); err != nil {
+				return err
+			}
+			if err := tx.QueryRowContext(ctx, ended, app.String(), int64(at), int64(end), int64(until)).Scan(&m.Ends); err != nil {
+				return err
+			}
+			for _, s := range elsewhere {
+				m.add(s[0], s[1], until, -1)
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("count records by the minute: %w", err)
 	}
-	all := make([]Minute, 0, len(counts))
-	for _, m := range counts {
-		all = append(all, m)
+	return minutes, nil
+}
+
+// oneMinute is what a Minute counts.
+const oneMinute api.Millis = 60_000
+
+// add counts n sessions that were created and ended at these times.
+func (m *Minute) add(created, ended, until api.Millis, n int) {
+	if ended >= until {
+		return
 	}
-	return all, nil
+	if MinuteOf(created) == m.At {
+		m.Connects += n
+	}
+	if MinuteOf(ended) == m.At {
+		m.Ends += n
+	}
 }
 
 // MinuteOf returns the beginning of the minute.
-func MinuteOf(at api.Millis) api.Millis { return at / 60_000 * 60_000 }
-
-func scanMinute(row scanner) (m Minute, err error) {
-	err = row.Scan(&m.At, &m.Connects, &m.Ends)
-	m.At *= 60_000
-	return m, err
-}
+func MinuteOf(at api.Millis) api.Millis { return at / oneMinute * oneMinute }
 
 // scanSpan reads when a session was created and ended.
 func scanSpan(row scanner) (s [2]api.Millis, err error) {

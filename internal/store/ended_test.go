@@ -42,13 +42,14 @@ func TestFiltersThroughQueue(t *testing.T) {
 		}
 		equal(t, "filtered", got, c.want)
 	}
-	all, err := r.Minutes(t.Context(), testApp, 0)
+	got, err := r.Minutes(t.Context(), testApp, []api.Millis{0, minute, 2 * minute, 3 * minute}, 1<<50)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := map[api.Millis][2]int{}
-	for _, m := range all {
-		got[m.At] = [2]int{got[m.At][0] + m.Connects, got[m.At][1] + m.Ends}
+	equal(t, "minutes", got, []store.Minute{{At: 0, Connects: 5}, {At: minute, Ends: 3}, {At: 2 * minute, Ends: 1}, {At: 3 * minute, Ends: 1}})
+	got, err = r.Minutes(t.Context(), testApp, []api.Millis{0, 2 * minute}, 3*minute)
+	if err != nil {
+		t.Fatal(err)
 	}
-	equal(t, "minutes", got, map[api.Millis][2]int{0: {5, 0}, minute: {0, 3}, 2 * minute: {0, 1}, 3 * minute: {0, 1}})
+	equal(t, "minutes until", got, []store.Minute{{At: 0, Connects: 4}, {At: 2 * minute, Ends: 1}})
 }

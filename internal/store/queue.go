@@ -373,21 +373,28 @@ func (q *queue) endedAfter(app api.ApplicationID, f *EndFilter, after *api.Posit
 	return found
 }
 
-// minutes counts the application's records here that ended, by the minute, and returns their ids.
-func (q *queue) minutes(app api.ApplicationID, since api.Millis) (counts []Minute, ids []api.SessionID) {
+// minutes counts as Records.Minutes does, and returns the ids of what it has looked at.
+func (q *queue) minutes(app api.ApplicationID, starts []api.Millis, until api.Millis) (counts []Minute, ids []api.SessionID) {
+	counts = make([]Minute, len(starts))
+	place := make(map[api.Millis]*Minute, len(starts))
+	for i, at := range starts {
+		counts[i].At = at
+		place[at] = &counts[i]
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	tree := q.ended[app]
 	if tree == nil {
-		return nil, nil
+		return counts, nil
 	}
 	tree.Scan(func(it *item) bool {
 		ids = append(ids, it.rec.ID)
-		if it.rec.CreatedAt >= since {
-			counts = append(counts, Minute{At: MinuteOf(it.rec.CreatedAt), Connects: 1})
+		begun, over := place[MinuteOf(it.rec.CreatedAt)], place[MinuteOf(it.rec.EndedAt)]
+		if begun != nil {
+			begun.add(it.rec.CreatedAt, it.rec.EndedAt, until, 1)
 		}
-		if it.rec.EndedAt >= since {
-			counts = append(counts, Minute{At: MinuteOf(it.rec.EndedAt), Ends: 1})
+		if over != nil && over != begun {
+			over.add(it.rec.CreatedAt, it.rec.EndedAt, until, 1)
 		}
 		return true
 	})

@@ -265,10 +265,14 @@ func (r *Recorder) CountEnded(ctx context.Context, app api.ApplicationID, since 
 }
 
 // Minutes is Records.Minutes through the queue. When the store fails, it returns what the queue has, and the error.
-func (r *Recorder) Minutes(ctx context.Context, app api.ApplicationID, since api.Millis) ([]Minute, error) {
-	queued, ids := r.queue.minutes(app, since) // before SQL, see queue
-	stored, err := r.cfg.Records.Minutes(ctx, app, since, ids...)
-	return append(queued, stored...), err
+func (r *Recorder) Minutes(ctx context.Context, app api.ApplicationID, starts []api.Millis, until api.Millis) ([]Minute, error) {
+	minutes, ids := r.queue.minutes(app, starts, until) // before SQL, see queue
+	stored, err := r.cfg.Records.Minutes(ctx, app, starts, until, ids...)
+	for i, m := range stored {
+		minutes[i].Connects += m.Connects
+		minutes[i].Ends += m.Ends
+	}
+	return minutes, err
 }
 
 // RecorderStatus is the state of the queue.

@@ -223,9 +223,9 @@ type Records interface {
 	Ended(ctx context.Context, app api.ApplicationID, filter EndFilter, after *api.Position, limit int) ([]Record, error)
 	// CountEnded counts an application's records that ended at or after since (0 = all), but those with the ids.
 	CountEnded(ctx context.Context, app api.ApplicationID, since api.Millis, but ...api.SessionID) (int, error)
-	// Minutes counts, by the minute, which of an application's ended records were created and ended at or after since, but those with
-	// the ids; minutes without either may be missing, and their order is any.
-	Minutes(ctx context.Context, app api.ApplicationID, since api.Millis, but ...api.SessionID) ([]Minute, error)
+	// Minutes counts, for each of the minutes that begin at starts, which of an application's records that ended before until were
+	// created and ended in it, but those with the ids.
+	Minutes(ctx context.Context, app api.ApplicationID, starts []api.Millis, until api.Millis, but ...api.SessionID) ([]Minute, error)
 	// Adopt makes the incarnation the owner of those of the leases that are still open, with the OwnerEpoch that they have here: a
 	// compare-and-set of each, in one transaction. It returns these as they are then in SQL. ErrLeaseLost when the incarnation was
 	// swept.

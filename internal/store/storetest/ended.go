@@ -2,7 +2,6 @@ package storetest
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -84,24 +83,26 @@ func testMinutes(t *testing.T, db store.DB) {
 	late := ended(record(app, 3*minute+7), 5*minute)
 	late.EndReason = api.EndNodeLost
 	fatal(t, db.Records().Write(t.Context(), []store.Record{one, two, late, record(app, 3*minute), ended(record(other, 3*minute), 3*minute)}, nil))
+	starts := []api.Millis{minute, 2 * minute, 3 * minute, 4 * minute, 5 * minute}
 	for _, c := range []struct {
-		since api.Millis
+		until api.Millis
 		but   []api.SessionID
-		want  map[api.Millis][2]int // connects, ends
+		want  [5][2]int // connects, ends
 	}{
-		{0, nil, map[api.Millis][2]int{minute: {1, 0}, 2 * minute: {1, 0}, 3 * minute: {1, 2}, 5 * minute: {0, 1}}},
-		{2 * minute, nil, map[api.Millis][2]int{2 * minute: {1, 0}, 3 * minute: {1, 2}, 5 * minute: {0, 1}}},
-		{2 * minute, []api.SessionID{one.ID, late.ID, late.ID}, map[api.Millis][2]int{2 * minute: {1, 0}, 3 * minute: {0, 1}}},
-		{4 * minute, nil, map[api.Millis][2]int{5 * minute: {0, 1}}},
-		{6 * minute, nil, map[api.Millis][2]int{}},
+		{1 << 50, nil, [5][2]int{{1, 0}, {1, 0}, {1, 2}, {}, {0, 1}}},
+		{1 << 50, []api.SessionID{one.ID, late.ID, late.ID, api.NewSessionID()}, [5][2]int{{}, {1, 0}, {0, 1}}},
+		{5 * minute, nil, [5][2]int{{1, 0}, {1, 0}, {0, 2}}},
+		{3*minute + 1, []api.SessionID{two.ID}, [5][2]int{{1, 0}, {}, {0, 1}}},
+		{0, nil, [5][2]int{}},
 	} {
-		all, err := db.Records().Minutes(t.Context(), app.ID, c.since, c.but...)
+		got, err := db.Records().Minutes(t.Context(), app.ID, starts, c.until, c.but...)
 		fatal(t, err)
-		got := map[api.Millis][2]int{}
-		for _, m := range all {
-			got[m.At] = [2]int{got[m.At][0] + m.Connects, got[m.At][1] + m.Ends}
+		for i, m := range got {
+			same(t, fmt.Sprintf("%d until %d but %v", m.At, c.until, c.but), m, store.Minute{At: starts[i], Connects: c.want[i][0], Ends: c.want[i][1]})
 		}
-		maps.DeleteFunc(got, func(_ api.Millis, n [2]int) bool { return n == [2]int{} })
-		same(t, fmt.Sprintf("since %d but %v", c.since, c.but), got, c.want)
+		same(t, "minutes", len(got), len(starts))
 	}
+	got, err := db.Records().Minutes(t.Context(), app.ID, nil, 1<<50)
+	fatal(t, err)
+	same(t, "none asked", len(got), 0)
 }
