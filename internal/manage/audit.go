@@ -84,7 +84,7 @@ func (c *call) adminListAudit() error {
 
 // audit reads what a list of audit records is to have.
 func (p *params) audit(org api.OrganizationID) store.AuditQuery {
-	q := store.AuditQuery{Organization: org, Limit: p.integer("limit", api.DefaultLimit, 1, api.MaxLimit)}
+	q := store.AuditQuery{Organization: org, Limit: p.integer("limit", api.DefaultLimit, api.MaxLimit)}
 	if cursor, ok := p.single("cursor"); ok {
 		at, valid := decodeCursor(api.ApplicationID(org), cursor)
 		id, err := api.ParseID[api.AuditRecord](string(at.ServerID))

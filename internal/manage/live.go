@@ -43,8 +43,8 @@ func namesOf(set registry.Categories) (names []api.Category) {
 // view reads the query of the Live Sessions dialect; who it is about comes after the checks.
 func (p *params) view() registry.Query {
 	q := registry.Query{
-		Page:       p.integer("page", api.DefaultPage, 1, math.MaxInt),
-		PageSize:   p.integer("pageSize", api.DefaultPageSize, 1, api.MaxPageSize),
+		Page:       p.integer("page", api.DefaultPage, math.MaxInt),
+		PageSize:   p.integer("pageSize", api.DefaultPageSize, api.MaxPageSize),
 		Search:     p.text("searchString", api.MaxSearch),
 		Categories: registry.License,
 	}

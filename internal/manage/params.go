@@ -62,15 +62,15 @@ func (p *params) single(name string) (value string, ok bool) {
 	return values[0], true
 }
 
-// integer reads decimal digits, and nothing else: no sign, no space, no fraction.
-func (p *params) integer(name string, def, low, high int) int {
+// integer reads a number from 1 in decimal digits, and nothing else: no sign, no space, no fraction.
+func (p *params) integer(name string, def, high int) int {
 	value, ok := p.single(name)
 	if !ok {
 		return def
 	}
 	n, err := strconv.ParseUint(value, 10, 63)
-	if err != nil || strings.HasPrefix(value, "+") || n < uint64(low) || n > uint64(high) { // limits are positive
-		p.fail("%s must be %s", name, input.WholeNumber(low, high))
+	if err != nil || strings.HasPrefix(value, "+") || n < 1 || n > uint64(high) { // limits are positive
+		p.fail("%s must be %s", name, input.WholeNumber(1, high))
 		return def
 	}
 	return int(n)

@@ -22,7 +22,7 @@ func keptSince(app tenant.Application, at api.Millis) api.Millis {
 func (c *call) listSessions() error {
 	p := readParams(c.r)
 	id := pathID[api.Application](p, "applicationId")
-	q := listing{limit: p.integer("limit", api.DefaultLimit, 1, api.MaxLimit)}
+	q := listing{limit: p.integer("limit", api.DefaultLimit, api.MaxLimit)}
 	status := p.choice("status", "active", "inactive", "all")
 	if p.boolean("includeInactive") && status == "" {
 		status = "all"

@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -68,7 +67,7 @@ func benchEnded(b *testing.B, db store.DB) {
 		{"minutes-2", minutes(2)},
 		{"count", func() error { _, err := db.Records().CountEnded(b.Context(), app, now-3_600_000); return err }},
 	} {
-		b.Run(fmt.Sprintf("%s", c.name), func(b *testing.B) {
+		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {
 				if err := c.do(); err != nil {
 					b.Fatal(err)
