@@ -83,7 +83,7 @@ func TestCalls(t *testing.T) {
 		{"audit of an organization", func(ctx context.Context, _ *client.Manage, a *client.Admin) error {
 			_, err := a.Audit(ctx, org, client.AuditQuery{})
 			return err
-		}, call{"GET", "/p/api/v1/admin/organizations/" + org.String() + "/audit", "Bearer k", ""}},
+		}, call{"GET", "/p/api/v1/admin/organizations/" + org.String() + "/audit", "Bearer a", ""}},
 		{"token", func(ctx context.Context, m *client.Manage, _ *client.Admin) error {
 			_, err := m.IssueToken(ctx, app, api.TokenInput{Login: "l", ExpiresIn: 60})
 			return err
