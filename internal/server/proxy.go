@@ -12,13 +12,15 @@ import (
 // of proxies or parse it; to 0.0.0.0 for a peer that has none.
 // Headers are believed only from trusted peers, and are read from the right: the last address that is not a trusted proxy is the
 // client. X-Forwarded-For wins over Forwarded (RFC 7239) when a request has both, for most proxies set only the former; a proxy
-// must remove the one that it does not set.
+// must remove the one that it does not set. URL.Scheme becomes the one that the client used, by X-Forwarded-Proto or Forwarded of a
+// trusted peer or else by this connection: "https" or "http".
 func resolveClient(trusted []netip.Prefix, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		addr := clientAddr(r, trusted)
 		if !addr.IsValid() {
 			addr = netip.IPv4Unspecified()
 		}
+		r.URL.Scheme = clientScheme(r, trusted) // of the peer, so before it is rewritten
 		r.RemoteAddr = addr.String()
 		next.ServeHTTP(w, r)
 	})
@@ -29,7 +31,7 @@ func clientAddr(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	if !contains(trusted, addr) {
 		return addr
 	}
-	hops := forwardedFor(r.Header)
+	hops := forwarded(r.Header, "X-Forwarded-For", "for")
 	for _, hop := range slices.Backward(hops) {
 		hop := parseAddr(hop)
 		if !hop.IsValid() {
@@ -43,16 +45,32 @@ func clientAddr(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	return addr
 }
 
-// forwardedFor returns the addresses of the hops, the client's first.
-func forwardedFor(h http.Header) []string {
-	if values := h.Values("X-Forwarded-For"); len(values) > 0 {
+// clientScheme is the first that the hops told. A client that lies to its proxies about it only spoils its own sign-in.
+func clientScheme(r *http.Request, trusted []netip.Prefix) string {
+	if contains(trusted, parseAddr(r.RemoteAddr)) {
+		for _, hop := range forwarded(r.Header, "X-Forwarded-Proto", "proto") {
+			switch hop = strings.ToLower(strings.TrimSpace(hop)); hop {
+			case "http", "https":
+				return hop
+			}
+		}
+	}
+	if r.TLS != nil {
+		return "https"
+	}
+	return "http"
+}
+
+// forwarded returns what the hops said of themselves, the client's first: in a header of its own, or as a parameter of Forwarded.
+func forwarded(h http.Header, header, param string) []string {
+	if values := h.Values(header); len(values) > 0 {
 		return strings.Split(strings.Join(values, ","), ",")
 	}
 	var hops []string
 	for element := range strings.SplitSeq(strings.Join(h.Values("Forwarded"), ","), ",") {
 		hop := ""
 		for pair := range strings.SplitSeq(element, ";") {
-			if name, value, ok := strings.Cut(strings.TrimSpace(pair), "="); ok && strings.EqualFold(name, "for") {
+			if name, value, ok := strings.Cut(strings.TrimSpace(pair), "="); ok && strings.EqualFold(name, param) {
 				hop = strings.Trim(value, `"`)
 			}
 		}

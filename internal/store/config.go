@@ -150,6 +150,10 @@ func (c config) Secret(ctx context.Context, name string, fresh []byte) (secret [
 	return secret, nil
 }
 
+func (c config) Deny(ctx context.Context, denials []Denial) error {
+	return records(c).Write(ctx, nil, denials)
+}
+
 func (c config) Purge(ctx context.Context, now api.Millis) error {
 	if _, err := c.exec(ctx, purgeDenials, int64(now)); err != nil {
 		return fmt.Errorf("purge expired denials: %w", err)
