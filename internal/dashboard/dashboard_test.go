@@ -1,6 +1,7 @@
 package dashboard_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -290,9 +291,13 @@ func TestKeyEnds(t *testing.T) {
 	p := open(t, s.URL)
 	p.expect("/api/v1/")
 	p.expect("WebSocket")
-	short := newKey(t, s, time.Now().Add(3*time.Second))
+	id, short := newKey(t, s)
 	p.signIn(page, short)
 	p.shows("john@example.com")
+	expires := time.Now().Add(time.Second).UTC().Format(time.RFC3339Nano)
+	if status, body := s.Do(t, s.AdminToken, http.MethodPatch, "/api/v1/admin/api-keys/"+id, map[string]any{"expiresAt": expires}); status != http.StatusOK {
+		t.Fatalf("%d %s", status, body)
+	}
 	p.sees("You were signed out: the API key expired")
 	if text := p.state(); strings.Contains(text, "john@example.com") {
 		t.Errorf("the page still shows sessions:\n%s", text)
@@ -315,16 +320,16 @@ func TestKeyEnds(t *testing.T) {
 	p.until(`document.querySelector("input[name=key]")`)
 }
 
-func newKey(t *testing.T, s *testkit.Server, expires time.Time) string {
+// newKey returns the public id and the plaintext of a key that may look.
+func newKey(t *testing.T, s *testkit.Server) (id, plaintext string) {
 	t.Helper()
 	status, body := s.Do(t, s.AdminToken, http.MethodPost, "/api/v1/admin/organizations/"+testkit.Org.String()+"/api-keys",
-		map[string]any{"name": "short", "scopes": []string{"sessions:read", "applications:read"}, "expiresAt": expires.UTC().Format(time.RFC3339Nano)})
-	_, key, ok := strings.Cut(string(body), `"key":"`)
-	if status != http.StatusCreated || !ok {
+		map[string]any{"name": "short", "scopes": []string{"sessions:read", "applications:read"}})
+	var key api.NewAPIKey
+	if err := json.Unmarshal(body, &key); err != nil || status != http.StatusCreated {
 		t.Fatalf("%d %s", status, body)
 	}
-	key, _, _ = strings.Cut(key, `"`)
-	return key
+	return key.PublicID, key.Key
 }
 
 // TestTwoOrganizations: what one sees, the other never does, whatever it asks for.
