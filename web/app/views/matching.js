@@ -43,7 +43,7 @@ export function Matching({ app, onClose }) {
   return html`
     <${Ask} title="Disconnect all that match?" confirm=${preview?.count ? `Disconnect ${count(preview.count)}` : "Disconnect"} ready=${ready}
       onClose=${onClose} act=${act}>
-      <dl class="facts"><dt>Search</dt><dd><bdi class="mono">${search || "everything"}</bdi></dd><dt>In</dt><dd>${where}</dd></dl>
+      <dl class="facts"><dt>Search</dt><dd><bdi class="mono">${search || "everything"}</bdi></dd><dt>In</dt><dd><span>${where}</span></dd></dl>
       ${problem && html`<p class="problem" role="alert">${problem}</p>`}
       ${!preview && !problem && html`<${Loading} label="Counting" />`}
       ${preview && preview.count === 0 && html`<p>No session matches any more. <${Button} small onClick=${look}>Count again<//></p>`}
