@@ -227,6 +227,22 @@ func TestDescribedCodes(t *testing.T) {
 			t.Errorf("%s (%s) is not described", name, reason)
 		}
 	}
+	actions := enum(open.Components.Schemas["AuditAction"].Value.Enum)
+	for _, action := range api.AuditActions {
+		if !slices.Contains(actions, string(action)) {
+			t.Errorf("action %s is not described", action)
+		}
+	}
+	for name, action := range constants(t, "", "AuditAction") {
+		if !slices.Contains(api.AuditActions, api.AuditAction(action)) {
+			t.Errorf("%s (%s) is not listed", name, action)
+		}
+	}
+	for name, reason := range constants(t, "", "EndReason") {
+		if !slices.Contains(api.EndReasons, api.EndReason(reason)) {
+			t.Errorf("%s (%s) is not listed", name, reason)
+		}
+	}
 	scopes := enum(open.Components.Schemas["Scope"].Value.Enum)
 	for _, scope := range api.Scopes {
 		if !slices.Contains(scopes, string(scope)) {
@@ -271,6 +287,8 @@ func TestOpenAPIGoldens(t *testing.T) {
 		"disconnect-result": "DisconnectResult", "application": "Application", "token-reply": "TokenReply",
 		"account-limits": "AccountLimits", "lease-reply": "LeaseReply", "ended-error": "EndedError", "lease-batch": "LeaseBatch",
 		"lease-batch-reply": "LeaseBatchReply", "organization": "Organization", "new-api-key": "NewAPIKey",
+		"disconnect-input": "DisconnectInput", "disconnect-preview": "DisconnectPreview",
+		"audit-list": "AuditList",
 	} {
 		var value any
 		if err := json.Unmarshal(golden(t, name), &value); err != nil {

@@ -165,3 +165,8 @@ const (
 	EndServerStopped       EndReason = "server_stopped"
 	EndNodeLost            EndReason = "node_lost"
 )
+
+// EndReasons lists every reason, in the order in which messages name them.
+var EndReasons = []EndReason{EndClientClosed, EndConnectionLost, EndPingTimeout, EndLeaseExpired, EndTokenExpired, EndDisconnected,
+	EndRevoked, EndApplicationPaused, EndApplicationArchived, EndRateLimited, EndProtocolError, EndNodeDraining, EndServerStopped,
+	EndNodeLost}

@@ -62,6 +62,38 @@ type SessionList struct {
 	NextCursor string    `json:"nextCursor,omitempty"`
 }
 
+// DisconnectPreview is the answer of a dry run of POST /applications/{id}/sessions:disconnect: how many sessions match, and the time
+// that the act is to be given, so that it ends only sessions that match at both moments.
+type DisconnectPreview struct {
+	DryRun        bool      `json:"dryRun"`
+	Count         int       `json:"count"`
+	CreatedBefore Timestamp `json:"createdBefore"`
+}
+
+// DisconnectInput is the body of POST /applications/{id}/sessions:disconnect. Categories nil is license; CreatedBefore may be nil in a
+// dry run alone.
+type DisconnectInput struct {
+	SearchString  string     `json:"searchString"`
+	Categories    []Category `json:"categories,omitempty"`
+	Reason        string     `json:"reason,omitempty"`
+	CreatedBefore *Timestamp `json:"createdBefore,omitempty"`
+}
+
+// Series is the answer of GET /applications/{id}/series: the last sixty whole minutes and the running one, oldest first.
+type Series struct {
+	StepSeconds int          `json:"stepSeconds"`
+	Items       []SeriesItem `json:"items"`
+}
+
+// SeriesItem is a minute: when it began, how many sessions were live at its end (now, for the running one), and how many came and went
+// in it.
+type SeriesItem struct {
+	Time     Timestamp `json:"time"`
+	Live     int       `json:"live"`
+	Connects int       `json:"connects"`
+	Ends     int       `json:"ends"`
+}
+
 // SessionReply is the answer of GET /applications/{id}/sessions/{sessionId}.
 type SessionReply struct {
 	Session Session `json:"session"`

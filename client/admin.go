@@ -142,6 +142,11 @@ func (a *Admin) RevokeKey(ctx context.Context, publicID string) error {
 	return a.call(ctx, http.MethodDelete, keyPath(publicID), nil, nil, nil)
 }
 
+// Audit returns one answer of the list of an organization's audit records, newest first.
+func (a *Admin) Audit(ctx context.Context, org api.OrganizationID, q AuditQuery) (api.AuditList, error) {
+	return get[api.AuditList](ctx, a.caller, organizationPath(org)+"/audit", q.values())
+}
+
 func organizationPath(id api.OrganizationID) string { return "admin/organizations/" + id.String() }
 
 func keyPath(publicID string) string { return "admin/api-keys/" + url.PathEscape(publicID) }

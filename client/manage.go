@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
+	"time"
 
 	"github.com/rollcallhq/rollcall/api"
 )
@@ -125,6 +127,39 @@ func (m *Manage) Limits(ctx context.Context) (api.AccountLimits, error) {
 // IssueToken returns a session token that Rollcall signed (sessions:create).
 func (m *Manage) IssueToken(ctx context.Context, app api.ApplicationID, in api.TokenInput) (api.TokenReply, error) {
 	return send[api.TokenReply](ctx, m.caller, http.MethodPost, "applications/"+app.String()+"/session-tokens", in)
+}
+
+// AuditQuery says which audit records to list. The zero value lists all, newest first.
+type AuditQuery struct {
+	Actions     []api.AuditAction // none = all
+	Application api.ApplicationID // zero = all, and what concerns none
+	From, To    time.Time         // at or after From, before To; zero = whenever
+	Limit       int               // of one answer, 1 to 1000; 0 = 100
+	Cursor      string            // NextCursor of the answer before; "" = from the newest
+}
+
+func (q AuditQuery) values() url.Values {
+	v := url.Values{}
+	for _, action := range q.Actions {
+		v.Add("action", string(action))
+	}
+	if !q.Application.IsZero() {
+		v.Set("applicationId", q.Application.String())
+	}
+	setTime(v, "from", q.From)
+	setTime(v, "to", q.To)
+	if q.Limit != 0 {
+		v.Set("limit", strconv.Itoa(q.Limit))
+	}
+	if q.Cursor != "" {
+		v.Set("cursor", q.Cursor)
+	}
+	return v
+}
+
+// Audit returns one answer of the list of audit records, newest first (audit:read).
+func (m *Manage) Audit(ctx context.Context, q AuditQuery) (api.AuditList, error) {
+	return get[api.AuditList](ctx, m.caller, "audit", q.values())
 }
 
 // Applications returns the applications that the key may see (applications:read).

@@ -52,6 +52,38 @@ func TestCalls(t *testing.T) {
 			_, err := m.Disconnect(ctx, app, session, "abuse & co")
 			return err
 		}, call{"DELETE", "/p/api/v1/applications/" + appID + "/sessions/" + sessionID + "?reason=abuse+%26+co", "Bearer k", ""}},
+		{"ended sessions", func(ctx context.Context, m *client.Manage, _ *client.Admin) error {
+			_, err := m.SessionPage(ctx, app, client.SessionQuery{Status: "inactive", EndedAfter: api.Millis(at).Time(),
+				EndedBefore: api.Millis(at).Time(), EndReasons: []api.EndReason{api.EndRevoked, api.EndNodeLost}})
+			return err
+		}, call{"GET", "/p/api/v1/applications/" + appID + "/sessions?endReason=revoked&endReason=node_lost&endedAfter=2026-01-01T00%3A00%3A00.000Z" +
+			"&endedBefore=2026-01-01T00%3A00%3A00.000Z&status=inactive", "Bearer k", ""}},
+		{"preview", func(ctx context.Context, m *client.Manage, _ *client.Admin) error {
+			_, err := m.PreviewMatching(ctx, app, api.DisconnectInput{SearchString: "x"})
+			return err
+		}, call{"POST", "/p/api/v1/applications/" + appID + "/sessions:disconnect?dryRun=true", "Bearer k", `{"searchString":"x"}`}},
+		{"disconnect by search", func(ctx context.Context, m *client.Manage, _ *client.Admin) error {
+			n, err := m.DisconnectMatching(ctx, app, api.DisconnectInput{CreatedBefore: &at})
+			if n != 7 {
+				return errors.New("the count was not read")
+			}
+			return err
+		}, call{"POST", "/p/api/v1/applications/" + appID + "/sessions:disconnect", "Bearer k",
+			`{"searchString":"","createdBefore":"2026-01-01T00:00:00.000Z"}`}},
+		{"series", func(ctx context.Context, m *client.Manage, _ *client.Admin) error {
+			_, err := m.Series(ctx, app)
+			return err
+		}, call{"GET", "/p/api/v1/applications/" + appID + "/series", "Bearer k", ""}},
+		{"audit", func(ctx context.Context, m *client.Manage, _ *client.Admin) error {
+			_, err := m.Audit(ctx, client.AuditQuery{Actions: []api.AuditAction{api.ActionKeyRevoked}, Application: app, To: api.Millis(at).Time(),
+				Limit: 5, Cursor: "c"})
+			return err
+		}, call{"GET", "/p/api/v1/audit?action=api_key.revoked&applicationId=" + appID + "&cursor=c&limit=5&to=2026-01-01T00%3A00%3A00.000Z",
+			"Bearer k", ""}},
+		{"audit of an organization", func(ctx context.Context, _ *client.Manage, a *client.Admin) error {
+			_, err := a.Audit(ctx, org, client.AuditQuery{})
+			return err
+		}, call{"GET", "/p/api/v1/admin/organizations/" + org.String() + "/audit", "Bearer a", ""}},
 		{"token", func(ctx context.Context, m *client.Manage, _ *client.Admin) error {
 			_, err := m.IssueToken(ctx, app, api.TokenInput{Login: "l", ExpiresIn: 60})
 			return err

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/rollcallhq/rollcall/api"
 )
@@ -68,6 +69,18 @@ type SessionQuery struct {
 	Limit   int    // of one answer, 1 to 1000; 0 = 100
 	Cursor  string // NextCursor of the answer before; "" = from the newest
 	Details bool   // fill in Session.Details
+
+	// With Status inactive or all, any of these leaves only sessions that have ended.
+	EndedAfter  time.Time       // at or after it; zero = whenever
+	EndedBefore time.Time       // before it; zero = whenever
+	EndReasons  []api.EndReason // for one of these; none = for any
+}
+
+// setTime sets a time that is not zero.
+func setTime(v url.Values, name string, t time.Time) {
+	if !t.IsZero() {
+		v.Set(name, api.Timestamp(api.MillisOf(t)).String())
+	}
 }
 
 // SessionPage returns one answer of the list of sessions, newest first (sessions:read).
@@ -84,6 +97,11 @@ func (m *Manage) SessionPage(ctx context.Context, app api.ApplicationID, q Sessi
 	}
 	if q.Details {
 		v.Set("details", "true")
+	}
+	setTime(v, "endedAfter", q.EndedAfter)
+	setTime(v, "endedBefore", q.EndedBefore)
+	for _, reason := range q.EndReasons {
+		v.Add("endReason", string(reason))
 	}
 	return get[api.SessionList](ctx, m.caller, sessionsPath(app), v)
 }
@@ -131,6 +149,25 @@ func (m *Manage) RevokeAll(ctx context.Context, app api.ApplicationID, reason st
 // be "".
 func (m *Manage) Disconnect(ctx context.Context, app api.ApplicationID, id api.SessionID, reason string) (int, error) {
 	return m.end(ctx, sessionsPath(app)+"/"+id.String(), reason)
+}
+
+// PreviewMatching returns how many sessions DisconnectMatching would end now, and the time to give it (sessions:disconnect). Nothing
+// ends.
+func (m *Manage) PreviewMatching(ctx context.Context, app api.ApplicationID, in api.DisconnectInput) (out api.DisconnectPreview, err error) {
+	err = m.call(ctx, http.MethodPost, sessionsPath(app)+":disconnect", url.Values{"dryRun": {"true"}}, in, &out)
+	return out, err
+}
+
+// DisconnectMatching ends the sessions that match the search now and matched it at in.CreatedBefore, which a preview has told, and
+// returns how many (sessions:disconnect).
+func (m *Manage) DisconnectMatching(ctx context.Context, app api.ApplicationID, in api.DisconnectInput) (int, error) {
+	result, err := send[api.DisconnectResult](ctx, m.caller, http.MethodPost, sessionsPath(app)+":disconnect", in)
+	return result.DisconnectedCount, err
+}
+
+// Series returns how many sessions were live, came and went, by the minute, for the last hour (sessions:read).
+func (m *Manage) Series(ctx context.Context, app api.ApplicationID) (api.Series, error) {
+	return get[api.Series](ctx, m.caller, "applications/"+app.String()+"/series", nil)
 }
 
 func (m *Manage) end(ctx context.Context, path, reason string) (int, error) {

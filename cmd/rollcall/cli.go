@@ -31,6 +31,7 @@ type cli struct {
 	Serve    serveCmd    `cmd:"" help:"Run the server: API and session protocol."`
 	Demo     demoCmd     `cmd:"" help:"Run the server with a demo organization and real clients that come and go."`
 	Sessions sessionsCmd `cmd:"" help:"List, watch and end sessions."`
+	Audit    auditCmd    `cmd:"" help:"List what was changed, by whom and from where."`
 	Token    tokenCmd    `cmd:"" help:"Issue a session token."`
 	Connect  connectCmd  `cmd:"" help:"Hold a session from the terminal and print its events, one JSON object a line."`
 	Admin    adminCmd    `cmd:"" help:"Organizations, applications and API keys; takes the admin token."`

@@ -82,7 +82,7 @@ type sessionsCmd struct {
 	List       listCmd       `cmd:"" help:"List sessions: with their status, or as the page of live sessions that a search finds."`
 	Get        getCmd        `cmd:"" help:"Show one session."`
 	Watch      watchCmd      `cmd:"" help:"Follow a page of live sessions: a table to work with on a terminal, else one JSON object a change."`
-	Disconnect disconnectCmd `cmd:"" help:"End one session."`
+	Disconnect disconnectCmd `cmd:"" help:"End one session, or those that a search finds."`
 	RevokeAll  revokeAllCmd  `cmd:"" help:"End all sessions of an application and refuse their tokens."`
 }
 
@@ -363,12 +363,27 @@ type disconnectCmd struct {
 	keyFlags
 	applicationFlag
 	outputFlag
-	Session string `arg:"" help:"Session id, or the server id of a live session."`
+	matchingFlags
+	Session string `arg:"" optional:"" help:"Session id, or the server id of a live session."`
 	Reason  string `placeholder:"TEXT" help:"Shown to the client and recorded."`
+}
+
+// Validate wants one way of saying which sessions.
+func (c disconnectCmd) Validate() error {
+	if (c.Session == "") == (c.Search == "") {
+		return fmt.Errorf("give a session, or --search; revoke-all ends all")
+	}
+	if c.Search == "" && (c.DryRun || !c.Before.IsZero()) {
+		return fmt.Errorf("--dry-run and --before go with --search")
+	}
+	return nil
 }
 
 // Run ends one session.
 func (c disconnectCmd) Run(ctx context.Context, io *stdio) error {
+	if c.Search != "" {
+		return c.matching(ctx, io)
+	}
 	m, app, id, err := c.target(ctx, io, c.applicationFlag, c.Session)
 	if err != nil {
 		return err

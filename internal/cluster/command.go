@@ -138,6 +138,28 @@ func (n *Node) Ask(ctx context.Context, node, topic string, payload []byte) ([]b
 	return out.Payload, err
 }
 
+// AskAll asks every other node that lives, or holds a lease, once, and returns the answers by node, and which have not given one.
+func (n *Node) AskAll(ctx context.Context, topic string, payload []byte) (answers map[string][]byte, missing []string) {
+	var mu sync.Mutex
+	var work sync.WaitGroup
+	answers = map[string][]byte{}
+	for _, name := range n.others() {
+		work.Go(func() {
+			answer, err := n.Ask(ctx, name, topic, payload)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				missing = append(missing, name)
+			} else {
+				answers[name] = answer
+			}
+		})
+	}
+	work.Wait()
+	slices.Sort(missing)
+	return answers, missing
+}
+
 // command sends a command, and waits until what it changed is in this node's registry.
 func (n *Node) command(ctx context.Context, node, topic string, body any) (outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, n.timing.Command)

@@ -167,7 +167,7 @@ func (l *lease) revive(rec store.Record) error {
 	if c, at, over := g.overdueCause(&rec, api.MillisOf(now)); over {
 		return g.endRecord(rec, c, at)
 	}
-	l.seconds, l.epoch, l.owner = rec.Lease.Seconds, rec.Lease.Epoch, rec.Lease.OwnerEpoch
+	l.seconds, l.epoch, l.owner, l.found = rec.Lease.Seconds, rec.Lease.Epoch, rec.Lease.OwnerEpoch, rec.Lease.FoundSince
 	l.reportBy(rec.Lease.Reporter)
 	s.mu.Lock()
 	s.record, s.cid, s.named, s.activeAt = rec, rec.Lease.CID, rec.Lease.Named, rec.LastActiveAt

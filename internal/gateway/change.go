@@ -77,7 +77,7 @@ func (s *session) adopt(grant tenant.Grant, now time.Time) error {
 		s.mu.Unlock()
 		return api.Errorf(api.CodeTokenMismatch, "the token's sub or cid is not that of the session's token")
 	}
-	s.applyLocked(grant)
+	s.applyLocked(grant, now)
 	after := s.record
 	err := s.gateway.cfg.Registry.Update(s.rowLocked(), grant.Application.MaxAuthorized())
 	if err != nil {
@@ -94,8 +94,11 @@ func (s *session) adopt(grant tenant.Grant, now time.Time) error {
 	return nil
 }
 
-func (s *session) applyLocked(grant tenant.Grant) {
+func (s *session) applyLocked(grant tenant.Grant, now time.Time) {
 	r := &s.record
+	if l := s.lease(); l != nil && (r.License != grant.License || grant.ClientID != "" && r.ClientID != grant.ClientID) {
+		l.found = api.MillisOf(now)
+	}
 	r.Authorized, r.TokenExpiresAt, r.Login, r.License = true, grant.TokenExpiresAt, grant.Login, grant.License
 	if grant.ClientID != "" {
 		r.ClientID = grant.ClientID

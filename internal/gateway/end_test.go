@@ -322,7 +322,7 @@ func TestRecordQueueFull(t *testing.T) {
 // failing is a table that is away.
 type failing struct{ store.Records }
 
-func (failing) Write(context.Context, []store.Record, []store.Denial) error {
+func (failing) Write(context.Context, []store.Record, []store.Denial, ...store.Audit) error {
 	return errors.New("away")
 }
 

@@ -216,8 +216,24 @@ func (g *Gateway) Disconnect(_ context.Context, app api.ApplicationID, id api.Se
 	if s == nil {
 		return false
 	}
-	return s.end(cause{close: api.CloseDisconnected, text: reason, reason: api.EndDisconnected, by: string(by), note: reason,
-		deny: true})
+	return s.end(disconnected(by, reason))
+}
+
+// DisconnectMatching ends, for an operator, this node's sessions that match the query's search now and matched it at the end of the
+// millisecond at, and returns how many that were when all have left the registry and were told. The reason may be "".
+func (g *Gateway) DisconnectMatching(q registry.Query, at api.Millis, by tenant.Actor, reason string) int {
+	ids, _ := g.cfg.Registry.Matching(q, at)
+	sessions := make([]*session, 0, len(ids))
+	for _, id := range ids {
+		if s := g.find(q.Application, id); s != nil {
+			sessions = append(sessions, s)
+		}
+	}
+	return g.endAll(sessions, func() cause { return disconnected(by, reason) })
+}
+
+func disconnected(by tenant.Actor, reason string) cause {
+	return cause{close: api.CloseDisconnected, text: reason, reason: api.EndDisconnected, by: string(by), note: reason, deny: true}
 }
 
 // Apply brings the registry's gate and the sessions to an application's state, and returns how many sessions its present epoch has

@@ -28,10 +28,11 @@ type lease struct {
 	// With the turn.
 	reporter string // who reports it; "" = the client holds it itself
 	seconds  int
-	epoch    uint64 // of the application, under which the session came in
-	owner    int64  // the record's OwnerEpoch
-	by       moment // the end of the lease; 0 while event streams keep it
-	forget   moment // when nothing is to be known of it any more; 0 while it is open
+	epoch    uint64     // of the application, under which the session came in
+	owner    int64      // the record's OwnerEpoch
+	found    api.Millis // the record's FoundSince
+	by       moment     // the end of the lease; 0 while event streams keep it
+	forget   moment     // when nothing is to be known of it any more; 0 while it is open
 
 	mu      sync.Mutex
 	tells   string    // as reporter, for whoever ends it
@@ -149,7 +150,7 @@ func (l *lease) renew(now time.Time) {
 func (s *session) noteLeaseLocked() {
 	if l := s.lease(); l != nil {
 		s.record.Lease = &store.Lease{Seconds: l.seconds, Reporter: l.reporter, OwnerEpoch: l.owner, Epoch: l.epoch, CID: s.cid,
-			Named: s.named, Tokens: slices.Clone(s.tokens)}
+			Named: s.named, FoundSince: l.found, Tokens: slices.Clone(s.tokens)}
 	}
 }
 

@@ -892,9 +892,9 @@ func (a *awayRecords) Adopt(ctx context.Context, inc int64, leases []store.Recor
 	return a.Records.Adopt(ctx, inc, leases)
 }
 
-func (a *awayRecords) Write(ctx context.Context, records []store.Record, denials []store.Denial) error {
+func (a *awayRecords) Write(ctx context.Context, records []store.Record, denials []store.Denial, audits ...store.Audit) error {
 	if err := a.err(); err != nil {
 		return err
 	}
-	return a.Records.Write(ctx, records, denials)
+	return a.Records.Write(ctx, records, denials, audits...)
 }

@@ -329,13 +329,13 @@ func (s *session) expireAt(expires, issued api.Millis, now time.Time) {
 // rowLocked is the registry's part of the record.
 func (s *session) rowLocked() registry.Row {
 	r := &s.record
-	adopted := uint32(0)
+	adopted, found := uint32(0), api.Millis(0)
 	if r.Lease != nil {
-		adopted = uint32(min(r.Lease.OwnerEpoch, math.MaxUint32))
+		adopted, found = uint32(min(r.Lease.OwnerEpoch, math.MaxUint32)), r.Lease.FoundSince
 	}
 	return registry.Row{
 		Organization: r.Organization, Application: r.Application, Session: r.ID, ServerID: r.ServerID, CreatedAt: r.CreatedAt,
 		IP: r.IP, ClientID: r.ClientID, Login: r.Login, License: r.License, Authorized: r.Authorized,
-		TokenExpiresAt: r.TokenExpiresAt, LastActiveAt: s.activeAt, Credential: s.credential, OwnerEpoch: adopted,
+		TokenExpiresAt: r.TokenExpiresAt, LastActiveAt: s.activeAt, Credential: s.credential, FoundSince: found, OwnerEpoch: adopted,
 	}
 }

@@ -23,6 +23,8 @@ type call struct {
 	w   *response
 	r   *http.Request
 	key tenant.Key // of operations byKey
+	// origin is who asks, once that is known. Its ID is that of the one audit record that the call leaves.
+	origin tenant.Origin
 }
 
 func (c *call) run(op operation) error {
@@ -36,6 +38,7 @@ func (c *call) run(op operation) error {
 			return api.Errorf(api.CodeKeyInvalid, "this route takes the server's admin token: Authorization: Bearer <token>")
 		}
 		c.w.key = string(tenant.Admin)
+		c.origin = c.originOf(api.AuditActor{Type: api.ActorAdmin})
 	case byAll:
 	}
 	return op.do(c)
@@ -47,12 +50,11 @@ func (c *call) authenticate() error {
 	if len(headers) != 1 {
 		return api.Errorf(api.CodeKeyInvalid, "an API key is required, once: Authorization: Bearer <API key>")
 	}
-	addr, _ := netip.ParseAddr(c.r.RemoteAddr) // the client's canonical address: proxies are resolved before
-	key, err := c.tenants.Authenticate(headers[0], addr)
+	key, err := c.tenants.Authenticate(headers[0], c.address())
 	if err != nil {
 		return err
 	}
-	c.key, c.w.key = key, key.PublicID
+	c.key, c.w.key, c.origin = key, key.PublicID, c.originOf(key.AuditActor())
 	if wait := c.rates.take(key.PublicID, c.isStream(), c.limits, time.Now()); wait > 0 {
 		c.metrics.limits[limitRequests].Inc()
 		what, burst := "make %g requests", c.limits.RequestBurst
@@ -63,6 +65,12 @@ func (c *call) authenticate() error {
 			"this API key may "+what+" a second (burst %d); try again in %s s", c.limits.RequestsPerSecond, burst, retryAfter(wait))}
 	}
 	return nil
+}
+
+// address returns the client's canonical address: proxies are resolved before.
+func (c *call) address() netip.Addr {
+	addr, _ := netip.ParseAddr(c.r.RemoteAddr)
+	return addr
 }
 
 func (c *call) isStream() bool { return c.w.route == api.LivePath && websock.IsUpgrade(c.r) }
@@ -88,7 +96,8 @@ func (c *call) application(scope api.Scope, ref string) (tenant.Application, err
 // acting returns the context of a change: it must not stop half way because the caller hung up.
 func (c *call) acting() (context.Context, context.CancelFunc) {
 	const longest = 25 * time.Second // within the server's write timeout
-	return context.WithTimeout(context.WithoutCancel(c.r.Context()), longest)
+	ctx := tenant.WithOrigin(context.WithoutCancel(c.r.Context()), c.origin)
+	return context.WithTimeout(ctx, longest)
 }
 
 func (c *call) json(status int, v any) error {

@@ -166,7 +166,7 @@ func newKitWith(t testing.TB, limits manage.Limits, missing func() []string) *ki
 	}
 	log := slog.New(slog.NewTextHandler(k.log, nil))
 	k.records = &flaky{Records: k.db.Records()}
-	k.recorder = store.NewRecorder(store.RecorderConfig{Records: k.records, MaxWait: 50 * time.Millisecond, Incarnation: incarnation})
+	k.recorder = store.NewRecorder(store.RecorderConfig{Records: k.records, Audits: k.db.Audits(), MaxWait: 50 * time.Millisecond, Incarnation: incarnation})
 	k.registry = registry.New(registry.Config{})
 	k.owner = &owner{kit: k}
 	k.leases = &reports{ends: make(chan []api.LeaseEnded, 10)}
@@ -237,6 +237,20 @@ func (o *owner) Disconnect(_ context.Context, app api.ApplicationID, id api.Serv
 	return o.end(row, api.EndDisconnected, string(by), reason), nil
 }
 
+func (o *owner) DisconnectMatching(_ context.Context, q registry.Query, at api.Millis, by tenant.Actor,
+	reason string) (n int, whole bool, err error) {
+	ids, _ := o.kit.registry.Matching(q, at)
+	for _, id := range ids {
+		_, session, _ := id.Split()
+		if row, live := o.kit.registry.Get(q.Application, session); live && o.end(row, api.EndDisconnected, string(by), reason) {
+			n++
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return n, o.err == nil, nil
+}
+
 func (o *owner) Revoke(ctx context.Context, app api.ApplicationID, by tenant.Actor, reason string) (int, bool, error) {
 	_, n, err := o.kit.tenants.Revoke(ctx, app, by, reason)
 	return n, true, err
@@ -277,6 +291,8 @@ type flaky struct {
 	mu     sync.Mutex
 	err    error // of everything
 	writes error // of writes alone
+
+	minutes atomic.Int64 // that Minutes was asked for
 }
 
 var errAway = errors.New("disk of the secret place /var/lib is gone")
@@ -299,14 +315,14 @@ func (f *flaky) away() error {
 	return f.err
 }
 
-func (f *flaky) Write(ctx context.Context, records []store.Record, denials []store.Denial) error {
+func (f *flaky) Write(ctx context.Context, records []store.Record, denials []store.Denial, audits ...store.Audit) error {
 	f.mu.Lock()
 	err := f.writes
 	f.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	return f.Records.Write(ctx, records, denials)
+	return f.Records.Write(ctx, records, denials, audits...)
 }
 
 func (f *flaky) Get(ctx context.Context, app api.ApplicationID, ids []api.SessionID) (map[api.SessionID]store.Record, error) {
@@ -316,12 +332,12 @@ func (f *flaky) Get(ctx context.Context, app api.ApplicationID, ids []api.Sessio
 	return f.Records.Get(ctx, app, ids)
 }
 
-func (f *flaky) Ended(ctx context.Context, app api.ApplicationID, since api.Millis, after *api.Position,
+func (f *flaky) Ended(ctx context.Context, app api.ApplicationID, filter store.EndFilter, after *api.Position,
 	limit int) ([]store.Record, error) {
 	if err := f.away(); err != nil {
 		return nil, err
 	}
-	return f.Records.Ended(ctx, app, since, after, limit)
+	return f.Records.Ended(ctx, app, filter, after, limit)
 }
 
 func (f *flaky) CountEnded(ctx context.Context, app api.ApplicationID, since api.Millis, also ...api.SessionID) (int, error) {
@@ -329,6 +345,15 @@ func (f *flaky) CountEnded(ctx context.Context, app api.ApplicationID, since api
 		return 0, err
 	}
 	return f.Records.CountEnded(ctx, app, since, also...)
+}
+
+func (f *flaky) Minutes(ctx context.Context, app api.ApplicationID, starts []api.Millis, until api.Millis,
+	also ...api.SessionID) ([]store.Minute, error) {
+	f.minutes.Add(int64(len(starts)))
+	if err := f.away(); err != nil {
+		return nil, err
+	}
+	return f.Records.Minutes(ctx, app, starts, until, also...)
 }
 
 // row makes a session of the application.

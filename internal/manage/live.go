@@ -30,11 +30,21 @@ func categoriesOf[S ~string](names []S) (registry.Categories, bool) {
 	return set, true
 }
 
+// namesOf is the way back.
+func namesOf(set registry.Categories) (names []api.Category) {
+	for i, bit := range categoryBits {
+		if set&bit != 0 {
+			names = append(names, categoryNames[i])
+		}
+	}
+	return names
+}
+
 // view reads the query of the Live Sessions dialect; who it is about comes after the checks.
 func (p *params) view() registry.Query {
 	q := registry.Query{
-		Page:       p.integer("page", api.DefaultPage, 1, math.MaxInt),
-		PageSize:   p.integer("pageSize", api.DefaultPageSize, 1, api.MaxPageSize),
+		Page:       p.integer("page", api.DefaultPage, math.MaxInt),
+		PageSize:   p.integer("pageSize", api.DefaultPageSize, api.MaxPageSize),
 		Search:     p.text("searchString", api.MaxSearch),
 		Categories: registry.License,
 	}

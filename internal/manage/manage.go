@@ -26,6 +26,9 @@ type Owner interface {
 	// Disconnect ends one session; false when it is not a live session of the application. An owner that cannot be reached is
 	// unavailable.
 	Disconnect(ctx context.Context, app api.ApplicationID, id api.ServerID, by tenant.Actor, reason string) (bool, error)
+	// DisconnectMatching ends the sessions, of all nodes, that match the query's search now and matched it at the end of the
+	// millisecond at, and returns how many, and whether every node has said so.
+	DisconnectMatching(ctx context.Context, q registry.Query, at api.Millis, by tenant.Actor, reason string) (n int, whole bool, err error)
 	// Revoke ends all sessions of the application and returns how many, and whether every node has said so (G4).
 	Revoke(ctx context.Context, app api.ApplicationID, by tenant.Actor, reason string) (n int, whole bool, err error)
 }
@@ -99,6 +102,7 @@ type API struct {
 	missing  func() []string
 	mux      *http.ServeMux
 	rates    rates
+	charts   charts
 	streams  streams
 
 	clustered bool // there may be other nodes

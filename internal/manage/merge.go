@@ -29,7 +29,7 @@ type listing struct {
 	live  registry.Range
 	rows  bool // live ones are wanted
 	ended bool // ended ones are wanted
-	since api.Millis
+	ends  store.EndFilter
 	after *api.Position
 	limit int
 }
@@ -44,7 +44,7 @@ func (a *API) read(ctx context.Context, app api.ApplicationID, q listing, now ap
 	}
 	var records []store.Record
 	if q.ended {
-		records, err = a.records.Ended(ctx, app, q.since, q.after, q.limit+1)
+		records, err = a.records.Ended(ctx, app, q.ends, q.after, q.limit+1)
 	}
 	sessions = merge(rows, records, q.limit+1)
 	if more = len(sessions) > q.limit; more {

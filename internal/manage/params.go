@@ -62,15 +62,15 @@ func (p *params) single(name string) (value string, ok bool) {
 	return values[0], true
 }
 
-// integer reads decimal digits, and nothing else: no sign, no space, no fraction.
-func (p *params) integer(name string, def, low, high int) int {
+// integer reads a number from 1 in decimal digits, and nothing else: no sign, no space, no fraction.
+func (p *params) integer(name string, def, high int) int {
 	value, ok := p.single(name)
 	if !ok {
 		return def
 	}
 	n, err := strconv.ParseUint(value, 10, 63)
-	if err != nil || strings.HasPrefix(value, "+") || n < uint64(low) || n > uint64(high) { // limits are positive
-		p.fail("%s must be %s", name, input.WholeNumber(low, high))
+	if err != nil || strings.HasPrefix(value, "+") || n < 1 || n > uint64(high) { // limits are positive
+		p.fail("%s must be %s", name, input.WholeNumber(1, high))
 		return def
 	}
 	return int(n)
@@ -99,6 +99,33 @@ func (p *params) choice(name string, words ...string) string {
 		p.fail("%s must be %s", name, input.OneOf(words))
 	}
 	return value
+}
+
+// choices reads a parameter that may be repeated, each time one of a few words.
+func choices[T ~string](p *params, name string, words []T) []T {
+	var all []T
+	for _, value := range p.values[name] {
+		if !slices.Contains(words, T(value)) {
+			p.fail("%s must be %s, the parameter repeated for several", name, input.OneOf(words))
+		}
+		if !slices.Contains(all, T(value)) {
+			all = append(all, T(value))
+		}
+	}
+	return all
+}
+
+// time reads a time of the Sessions dialect; 0 when it was not given.
+func (p *params) time(name string) api.Millis {
+	value, ok := p.single(name)
+	if !ok {
+		return 0
+	}
+	var t api.Timestamp
+	if t.UnmarshalText([]byte(value)) != nil || t <= 0 {
+		p.fail("%s must be a time such as 2026-01-31T15:04:05Z", name)
+	}
+	return api.Millis(t)
 }
 
 // pathID reads an id from the path.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/rollcallhq/rollcall/api"
 	"github.com/rollcallhq/rollcall/internal/registry"
+	"github.com/rollcallhq/rollcall/internal/store"
 	"github.com/rollcallhq/rollcall/internal/tenant"
 )
 
@@ -21,7 +22,7 @@ func keptSince(app tenant.Application, at api.Millis) api.Millis {
 func (c *call) listSessions() error {
 	p := readParams(c.r)
 	id := pathID[api.Application](p, "applicationId")
-	q := listing{limit: p.integer("limit", api.DefaultLimit, 1, api.MaxLimit)}
+	q := listing{limit: p.integer("limit", api.DefaultLimit, api.MaxLimit)}
 	status := p.choice("status", "active", "inactive", "all")
 	if p.boolean("includeInactive") && status == "" {
 		status = "all"
@@ -34,6 +35,12 @@ func (c *call) listSessions() error {
 		q.after = &at
 	}
 	details := p.boolean("details")
+	q.ends = store.EndFilter{Since: p.time("endedAfter"), Before: p.time("endedBefore"),
+		Reasons: choices(p, "endReason", api.EndReasons)}
+	q.ends.Narrow = q.ends.Since != 0 || q.ends.Before != 0 || q.ends.Reasons != nil
+	if q.ends.Narrow && status != "inactive" && status != "all" {
+		p.fail("endedAfter, endedBefore and endReason are for sessions that have ended: give status=inactive or status=all too")
+	}
 	if p.err != nil {
 		return p.err
 	}
@@ -41,16 +48,18 @@ func (c *call) listSessions() error {
 	if err != nil {
 		return err
 	}
-	switch status {
-	case "inactive":
+	switch {
+	case q.ends.Narrow:
+		q.ended = true
+	case status == "inactive":
 		q.rows, q.live, q.ended = true, registry.RangeExpired, true
-	case "all":
+	case status == "all":
 		q.rows, q.live, q.ended = true, registry.RangeAll, true
 	default:
 		q.rows, q.live = true, registry.RangeCurrent
 	}
 	at := now()
-	q.since = keptSince(app, at)
+	q.ends.Since = max(q.ends.Since, keptSince(app, at))
 	c.partialNodes() // before the rows are read: what comes meanwhile only makes the answer better
 	sessions, more, err := c.read(c.r.Context(), id, q, at)
 	if err != nil {
@@ -125,7 +134,8 @@ func (c *call) revokeSessions() error {
 	if p.err != nil {
 		return p.err
 	}
-	if _, err := c.application(api.ScopeSessionsDisconnect, id.String()); err != nil {
+	app, err := c.application(api.ScopeSessionsDisconnect, id.String())
+	if err != nil {
 		return err
 	}
 	ctx, cancel := c.acting()
@@ -139,6 +149,9 @@ func (c *call) revokeSessions() error {
 	} else {
 		c.partialNodes()
 	}
+	record := audited(c.origin, &app, api.ActionSessionsRevoked, reason) // which the revocation has written; the count is new
+	record.Count = &n
+	c.records.AuditLater(record)
 	c.settle(ctx)
 	return c.json(http.StatusOK, api.DisconnectResult{Success: true, DisconnectedCount: n})
 }
@@ -149,6 +162,13 @@ func (c *call) settle(ctx context.Context) {
 	if !c.records.Flush(ctx) {
 		c.partial(partialStore)
 	}
+}
+
+// disconnected returns the audit record of the end of one session.
+func disconnected(o tenant.Origin, app *tenant.Application, id api.SessionID, reason string) store.Audit {
+	record := audited(o, app, api.ActionSessionDisconnected, reason)
+	record.Target, record.Count = new(id.String()), new(1)
+	return record
 }
 
 // disconnectSession is DELETE /applications/{applicationId}/sessions/{sessionId}. A session that has ended already is a success that
@@ -186,6 +206,7 @@ func (c *call) disconnectSession() error {
 			return err
 		}
 		if ended {
+			c.records.AuditLater(disconnected(c.origin, &app, session, reason))
 			c.settle(ctx)
 			result.DisconnectedCount = 1
 		}

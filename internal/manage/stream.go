@@ -32,10 +32,11 @@ const streamBuffer = 64 << 10
 // is written: a reader that is slow makes steps larger, and nothing queues (G2).
 type stream struct {
 	*API
-	id   string // X-Request-Id
-	conn *websock.Conn
-	key  tenant.Key // as it was at the start; ask allowed for what it is now
-	app  api.ApplicationID
+	id      string // X-Request-Id
+	conn    *websock.Conn
+	key     tenant.Key // as it was at the start; ask allowed for what it is now
+	app     api.ApplicationID
+	address string // the peer's
 
 	cancel context.CancelFunc
 	alive  atomic.Int64  // Unix nanoseconds of the last word from the peer, or of the last flush that was written
@@ -61,7 +62,7 @@ const partialEvery = time.Second
 
 // stream upgrades the request, whose checks have all passed, and serves it until it ends.
 func (c *call) stream(q registry.Query) error {
-	s := &stream{API: c.API, id: c.w.id, key: c.key, app: q.Application, moved: make(chan struct{}, 1)}
+	s := &stream{API: c.API, id: c.w.id, key: c.key, address: c.origin.IP, app: q.Application, moved: make(chan struct{}, 1)}
 	if !c.room() {
 		return &api.Error{Code: api.CodeUnavailable, RetryAfter: time.Second,
 			Message: "this node holds as many connections as it can; try again, or another node"}
@@ -325,18 +326,23 @@ func (s *stream) disconnect(ctx context.Context, id api.ServerID) *api.Error {
 	if err != nil {
 		return toldError(err)
 	}
-	if _, _, ok := id.Split(); !ok {
+	_, session, ok := id.Split()
+	if !ok {
 		return nil
 	}
 	const longest = 10 * time.Second
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), longest) // obeyed, even if the operator hangs up now
 	defer cancel()
-	if _, err := s.owner.Disconnect(ctx, s.app, id, tenant.Actor(key.PublicID), ""); err != nil {
+	ended, err := s.owner.Disconnect(ctx, s.app, id, tenant.Actor(key.PublicID), "")
+	if err != nil {
 		s.log.WarnContext(ctx, "disconnect failed", "requestId", s.id, "error", err)
 		if api.CodeOf(err) == api.CodeInternal {
 			err = api.Errorf(api.CodeUnavailable, "the session's node does not answer; try again")
 		}
 		return toldError(err)
+	}
+	if app, known := s.tenants.Application(s.app); ended && known {
+		s.records.AuditLater(disconnected(tenant.Origin{Actor: key.AuditActor(), IP: s.address}, &app, session, ""))
 	}
 	return nil
 }

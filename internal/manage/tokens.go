@@ -26,6 +26,22 @@ func (c *call) issueToken() error {
 	if err != nil {
 		return err
 	}
+	record := audited(c.origin, &app, api.ActionTokenIssued, "")
+	if in.Login != "" {
+		record.Target = &in.Login
+	}
+	record.Details = detailed(struct {
+		License   string        `json:"license,omitempty"`
+		ClientID  string        `json:"clientId,omitempty"`
+		Name      string        `json:"name,omitempty"`
+		ExpiresAt api.Timestamp `json:"expiresAt"`
+	}{in.License, in.ClientID, in.Name, reply.ExpiresAt})
+	ctx, cancel := c.acting()
+	defer cancel()
+	if err := c.records.Audit(ctx, record); err != nil {
+		c.warn("a session token was not given out, for there is no room for its audit record", err)
+		return api.Errorf(api.CodeUnavailable, "the audit record of the token cannot be kept now: try again")
+	}
 	return c.json(http.StatusCreated, reply)
 }
 

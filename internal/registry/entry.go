@@ -25,7 +25,7 @@ type entry struct {
 	kind       CredentialKind
 	authorized bool
 	named      bool          // the client has an id of its own; most go by their session's, which is not kept twice
-	folded     Categories    // those whose texts are as searches look at them
+	folded     Categories    // those whose texts are as searches look at them; and hasPast
 	owner      owner         // who holds the session; not always the node of its server id
 	ends       [texts]uint16 // where each text ends, behind the fields
 }
@@ -42,8 +42,8 @@ const (
 
 const entrySize = unsafe.Sizeof(entry{})
 
-// newEntry packs a row whose server id is well formed.
-func newEntry(row *Row, epoch uint64) (*entry, error) {
+// newEntry packs a row whose server id is well formed, with its past.
+func newEntry(row *Row, epoch uint64, past []version) (*entry, error) {
 	session := row.Session.String()
 	text := [texts]string{
 		textLicense: row.License,
@@ -63,8 +63,12 @@ func newEntry(row *Row, epoch uint64) (*entry, error) {
 	if size > math.MaxUint16 {
 		return nil, ErrTooLong
 	}
-	memory := make([]uint64, (int(entrySize)+size+7)/8)     // words, for the alignment of the fields
-	e := (*entry)(unsafe.Pointer(unsafe.SliceData(memory))) //nolint:gosec // memory is longer than an entry, and has no pointers
+	var behindTexts []byte
+	if len(past) > 0 {
+		behindTexts = appendPast(nil, past)
+	}
+	memory := make([]uint64, (int(entrySize)+size+len(behindTexts)+7)/8) // words, for the alignment of the fields
+	e := (*entry)(unsafe.Pointer(unsafe.SliceData(memory)))              //nolint:gosec // memory is longer than an entry, and has no pointers
 	e.session, e.created, e.expires = row.Session, row.CreatedAt, row.TokenExpiresAt
 	e.epoch, e.adopted = uint32(min(epoch, math.MaxUint32)), row.OwnerEpoch
 	e.active.Store(int64(cmp.Or(row.LastActiveAt, row.CreatedAt)))
@@ -75,6 +79,9 @@ func newEntry(row *Row, epoch uint64) (*entry, error) {
 	for i, s := range text {
 		end += copy(behind[end:], s)
 		e.ends[i] = uint16(end)
+	}
+	if copy(behind[end:], behindTexts) > 0 {
+		e.folded = hasPast
 	}
 	var room [64]byte
 	for i, category := range categories {

@@ -25,7 +25,7 @@ func TestSignatureHidesNoMatch(t *testing.T) {
 	w := newWorld()
 	passed := 0
 	for i := range 1000 {
-		e, _ := newEntry(new(benchRow(w, i)), 0)
+		e, _ := newEntry(new(benchRow(w, i)), 0, nil)
 		var has signature
 		has.sign(e)
 		f := finder{bits: newFinder(&Query{Search: "xyz", Categories: License}).bits} // an empty needle is everywhere

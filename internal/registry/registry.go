@@ -25,7 +25,7 @@ import (
 
 // Config configures New. The zero value is usable.
 type Config struct {
-	Now  func() time.Time // nil = time.Now; used for pacing only, and called under locks: it must not block
+	Now  func() time.Time // nil = time.Now; for pacing, and for when rows changed; called under locks: it must not block
 	Node string           // the name by which Owner calls this node
 }
 
@@ -166,7 +166,11 @@ func (r *Registry) Insert(row Row, maxAuthorized int) error {
 	if err := a.gate.admits(row.Credential); err != nil {
 		return err
 	}
-	e, err := newEntry(&row, a.gate.epochOf(row.Credential))
+	var past []version
+	if row.FoundSince != 0 {
+		past = []version{{until: row.FoundSince}}
+	}
+	e, err := newEntry(&row, a.gate.epochOf(row.Credential), past)
 	if err != nil {
 		return err
 	}
@@ -204,7 +208,12 @@ func (r *Registry) Update(row Row, maxAuthorized int) error {
 	row.Session, row.CreatedAt = old.session, old.created
 	row.LastActiveAt = max(row.LastActiveAt, api.Millis(old.active.Load()))
 	row.OwnerEpoch = max(row.OwnerEpoch, old.adopted)
-	e, err := newEntry(&row, uint64(old.epoch))
+	e, err := newEntry(&row, uint64(old.epoch), nil)
+	if err == nil {
+		if past := e.pastOf(old.entry, api.MillisOf(r.now())); len(past) > 0 {
+			e, err = newEntry(&row, uint64(old.epoch), past)
+		}
+	}
 	if err == nil {
 		a.replaceLocked(old, e)
 	}

@@ -164,7 +164,7 @@ func pack(c *RowChange) *entry {
 	if node, session, ok := c.Row.ServerID.Split(); !ok || node == "" || session != c.Row.Session {
 		return nil
 	}
-	e, err := newEntry(&c.Row, c.Epoch)
+	e, err := newEntry(&c.Row, c.Epoch, nil)
 	if err != nil {
 		return nil
 	}

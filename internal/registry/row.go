@@ -27,6 +27,10 @@ type Row struct {
 	// Credential is what the session was opened, upgraded or renewed with last; revocation judges it at the door.
 	Credential Credential
 
+	// FoundSince is since when searches find the row by its texts as they are, where that is later than CreatedAt and not known from
+	// its updates; 0 = since CreatedAt. For Insert alone.
+	FoundSince api.Millis
+
 	// OwnerEpoch is how often other nodes have adopted the session. Of two nodes that claim one the higher has it.
 	OwnerEpoch uint32
 }

@@ -123,7 +123,7 @@ func TestRowsAreFoundEveryWay(t *testing.T) {
 func testEntry(t fataler, i int, license string) *entry {
 	t.Helper()
 	session := testSession(i)
-	e, err := newEntry(&Row{Session: session, ServerID: api.NewServerID("a", session), CreatedAt: api.Millis(i), License: license}, 0)
+	e, err := newEntry(&Row{Session: session, ServerID: api.NewServerID("a", session), CreatedAt: api.Millis(i), License: license}, 0, nil)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
@@ -136,7 +136,7 @@ func TestOrderIsThatOfServerIDs(t *testing.T) {
 		var of [2]*entry
 		for i, node := range pair {
 			session := testSession(i)
-			of[i], _ = newEntry(&Row{Session: session, ServerID: api.NewServerID(node, session)}, 0)
+			of[i], _ = newEntry(&Row{Session: session, ServerID: api.NewServerID(node, session)}, 0, nil)
 		}
 		if got, want := of[0].before(of[1]), of[0].serverID() > of[1].serverID(); got != want || of[1].before(of[0]) == want {
 			t.Errorf("%q: before: %v, want %v", pair, got, want)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rollcallhq/rollcall/api"
@@ -205,6 +206,39 @@ func (o owner) Revoke(ctx context.Context, app api.ApplicationID, by tenant.Acto
 	return n + elsewhere, len(missing) == 0, nil
 }
 
+// matching is the question of disconnectTopic; its answer is the number of sessions that it ended.
+type matching struct {
+	Query  registry.Query
+	At     api.Millis
+	By     tenant.Actor
+	Reason string
+}
+
+// DisconnectMatching implements manage.Owner. Every node decides for its own sessions. None is asked twice, for the second answer would
+// not say how many the first ended.
+func (o owner) DisconnectMatching(ctx context.Context, q registry.Query, at api.Millis, by tenant.Actor,
+	reason string) (n int, whole bool, err error) {
+	if o.cluster == nil {
+		return o.gateway.DisconnectMatching(q, at, by, reason), true, nil
+	}
+	question, err := json.Marshal(matching{q, at, by, reason})
+	if err != nil {
+		return 0, false, err
+	}
+	var here sync.WaitGroup
+	here.Go(func() { n = o.gateway.DisconnectMatching(q, at, by, reason) })
+	answers, missing := o.cluster.AskAll(ctx, disconnectTopic, question)
+	here.Wait()
+	for node, answer := range answers {
+		var elsewhere int
+		if err := json.Unmarshal(answer, &elsewhere); err != nil {
+			missing = append(missing, node)
+		}
+		n += elsewhere
+	}
+	return n, len(missing) == 0, nil
+}
+
 // obedient is cluster.Owner: it does here what other nodes ask.
 type obedient struct {
 	owner
@@ -242,15 +276,27 @@ func (o obedient) settle(ctx context.Context) {
 	o.records.Flush(ctx)
 }
 
-// leaseTopic is that of questions about leases.
-const leaseTopic = "lease"
+// leaseTopic is that of questions about leases, disconnectTopic that of ends by search.
+const (
+	leaseTopic      = "lease"
+	disconnectTopic = "disconnect matching"
+)
 
 // Ask implements cluster.Owner.
 func (o obedient) Ask(ctx context.Context, topic string, payload []byte) ([]byte, error) {
-	if topic != leaseTopic {
-		return nil, api.Errorf(api.CodeUnavailable, "the node does not know what is asked")
+	switch topic {
+	case leaseTopic:
+		return o.gateway.Answer(ctx, payload)
+	case disconnectTopic:
+		var m matching
+		if err := json.Unmarshal(payload, &m); err != nil {
+			return nil, fmt.Errorf("a search that cannot be read: %w", err)
+		}
+		n := o.gateway.DisconnectMatching(m.Query, m.At, m.By, m.Reason)
+		o.settle(ctx)
+		return json.Marshal(n)
 	}
-	return o.gateway.Answer(ctx, payload)
+	return nil, api.Errorf(api.CodeUnavailable, "the node does not know what is asked")
 }
 
 // elsewhere is gateway.Elsewhere.

@@ -154,6 +154,46 @@ func TestCluster(t *testing.T) {
 			})
 		}
 	})
+	t.Run("disconnect by search", func(t *testing.T) {
+		var stolen []*session
+		for i := range 6 {
+			stolen = append(stolen, mustOpen(t, nodes[i%3], hello(testkit.Token(t, map[string]any{"license": fmt.Sprintf("STOLEN-%d", i)}), nil)))
+		}
+		sameEverywhere(t, nodes, slices.Concat(held, stolen))
+		path, in := sessionsPath(testkit.App, ":disconnect"), map[string]any{"searchString": "stolen", "reason": "why"}
+		var preview api.DisconnectPreview
+		status, body := nodes[0].Do(t, testkit.Key, http.MethodPost, path+"?dryRun=true", in)
+		decode(t, status, http.StatusOK, body, &preview)
+		later := mustOpen(t, nodes[2], hello(testkit.Token(t, map[string]any{"license": "STOLEN-6"}), nil))
+		in["createdBefore"] = preview.CreatedBefore
+		var result api.DisconnectResult
+		status, body = nodes[1].Do(t, testkit.Key, http.MethodPost, path, in)
+		decode(t, status, http.StatusOK, body, &result)
+		if preview.Count != len(stolen) || result.DisconnectedCount != len(stolen) {
+			t.Errorf("%d were to end, %d ended, of %d", preview.Count, result.DisconnectedCount, len(stolen))
+		}
+		if n := list(t, nodes[1], url.Values{}).Total; n != len(held)+1 {
+			t.Errorf("%d sessions after the answer", n)
+		}
+		for _, c := range stolen {
+			if f := c.end(t, int(api.CloseDisconnected)); f.Reason != "why" {
+				t.Errorf("reason %q", f.Reason)
+			}
+		}
+		sameEverywhere(t, nodes, append(slices.Clone(held), later))
+		if err := later.send(t.Context(), map[string]any{"type": api.TypeBye}); err != nil {
+			t.Fatal(err)
+		}
+		<-later.ended
+		sameEverywhere(t, nodes, held)
+		for i, s := range nodes {
+			var audit api.AuditList
+			s.Get(t, testkit.Key, "/api/v1/audit?action=sessions.disconnected", &audit)
+			if len(audit.Items) != 1 || *audit.Items[0].Count != len(stolen) {
+				t.Errorf("%s shows %+v", nodeName(i), audit.Items)
+			}
+		}
+	})
 	t.Run("revoke all", func(t *testing.T) {
 		start := time.Now()
 		status, body := nodes[2].Do(t, testkit.Key, http.MethodDelete, sessionsPath(testkit.App, ""), nil)

@@ -277,7 +277,7 @@ func (s *Server) lapse() time.Duration {
 // assemble builds the parts; nothing runs yet.
 func (s *Server) assemble(ctx context.Context) error {
 	s.rows = registry.New(registry.Config{Node: s.cfg.Node})
-	s.recorder = store.NewRecorder(store.RecorderConfig{Records: s.db.Records(), Log: s.log, Metrics: s.metrics,
+	s.recorder = store.NewRecorder(store.RecorderConfig{Records: s.db.Records(), Audits: s.db.Audits(), Log: s.log, Metrics: s.metrics,
 		Incarnation: s.incarnation.Load()})
 	var others gateway.Elsewhere
 	if s.cfg.Cluster.joins() {

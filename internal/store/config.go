@@ -214,6 +214,14 @@ func (t *configTx) PutKey(k Key) error {
 		escape(k.LastFour), scopes, k.AllApplications, apps, int64(k.ExpiresAt), int64(k.RevokedAt), int64(k.CreatedAt), t.version)
 }
 
+func (t *configTx) Audit(a Audit) error {
+	a.Time = api.Timestamp(t.now)
+	if err := t.e.appendAudit(t.ctx, t.tx, []Audit{a}); err != nil {
+		return t.fail(fmt.Errorf("write an audit record: %w", err))
+	}
+	return nil
+}
+
 // put runs an upsert. A row that is left as it was belongs to another organization, so that id is taken.
 func (t *configTx) put(id, query string, args ...any) error {
 	res, err := t.tx.ExecContext(t.ctx, t.e.sql(query), args...)

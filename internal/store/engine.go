@@ -20,8 +20,9 @@ type dialect struct {
 	goose      goose.Dialect
 	migrations fs.FS
 	snapshot   sql.IsolationLevel // of a read-only transaction that sees one state
-	// words replaces {now}, the database's clock in Unix milliseconds, {ids}, the set of a parameter's JSON array of ids, and {hold},
-	// after which the rows that a SELECT has found stay as they are until the transaction ends.
+	// words replaces {now}, the database's clock in Unix milliseconds, {ids}, the set of a parameter's JSON array of ids, {hold},
+	// after which the rows that a SELECT has found stay as they are until the transaction ends, and {by action},
+	// {by id}, {by list} and {by reason}, which name the index by which rows are to be found.
 	words *strings.Replacer
 	// rebind turns ? into the engine's placeholders; nil = they are ?.
 	rebind func(string) string
@@ -91,6 +92,9 @@ func (e *engine) Config() Config { return config{e} }
 
 // Records is DB.Records.
 func (e *engine) Records() Records { return records{e} }
+
+// Audits is DB.Audits.
+func (e *engine) Audits() AuditLog { return audits{e} }
 
 // Nodes is DB.Nodes.
 func (e *engine) Nodes() Nodes { return nodes{e} }

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"strings"
 	"testing"
+
+	"github.com/rollcallhq/rollcall/api"
 )
 
 // Escape and Unescape are the spelling of text in SQL.
@@ -68,9 +70,19 @@ func Queries() map[string][2]string {
 		"recordsByID":  {recordsByID, "sqlite_autoindex_sessions_1"},
 		"endedNewest":  {endedNewest, "sessions_ended"},
 		"endedAfter":   {endedAfter, "sessions_ended"},
-		"countEnded":   {countEnded, "sessions_ended"},
+		"countEnded":   {countEnded, "sessions_reason"},
 		"countExpired": {countEnded, "sessions_expiry"},
 		"expire":       {expireRecords, "sessions_expiry"},
+		"reasonCount":  {forReasons(nil)(endedCount), "sessions_reason"},
+		"reasonLast":   {endedLast, "sessions_reason"},
+		"endedMany":    {forReasons(nil)(endedMany), "sessions_ended"},
+		"minuteBegun":  {minuteCreated, "sessions_ended"},
+		"minuteEnded":  {forReasons(nil)(minuteEnded), "sessions_reason"},
+		"auditOfAll":   {auditOfAll, "audit_organization"},
+		"auditByWhat":  {auditByWhat, "audit_action"},
+		"auditByApp":   {strings.Replace(auditByApp, "{actions}", quoted(nil, api.AuditActions), 1), "audit_application"},
+		"expireAudit":  {expireAudit, "audit_organization"},
+		"minutesBut":   {minutesBut, "sqlite_autoindex_sessions_1"},
 		"nextOpen":     {nextOpen, "sessions_open"},
 		"closeOpen":    {closeOpen, "sessions_open"},
 		"applications": {applicationsSince, "applications_version"},
@@ -108,4 +120,12 @@ func Plan(t testing.TB, db DB, query string) (plan []string) {
 		t.Fatal(err)
 	}
 	return plan
+}
+
+// Analyze has PostgreSQL count its rows, as it does by itself in time.
+func Analyze(t testing.TB, db DB) {
+	t.Helper()
+	if e := db.(*engine); e.dialect == postgresDialect {
+		Exec(t, db, "VACUUM ANALYZE sessions")
+	}
 }

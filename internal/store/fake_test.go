@@ -26,10 +26,11 @@ type fakeRecords struct {
 	mu      sync.Mutex
 	rows    map[api.ApplicationID]map[api.SessionID]store.Record
 	denials []store.Denial
+	audits  []store.Audit
 	batches [][]store.Record // every call of Write
 }
 
-func (f *fakeRecords) Write(ctx context.Context, records []store.Record, denials []store.Denial) error {
+func (f *fakeRecords) Write(ctx context.Context, records []store.Record, denials []store.Denial, audits ...store.Audit) error {
 	f.mu.Lock()
 	f.batches = append(f.batches, slices.Clone(records))
 	onWrite, onDone := f.onWrite, f.onDone
@@ -52,6 +53,7 @@ func (f *fakeRecords) Write(ctx context.Context, records []store.Record, denials
 		}
 	}
 	f.denials = append(f.denials, denials...)
+	f.audits = append(f.audits, audits...)
 	f.mu.Unlock()
 	if onDone != nil {
 		return onDone()
@@ -84,7 +86,7 @@ func (f *fakeRecords) Get(_ context.Context, app api.ApplicationID, ids []api.Se
 	return found, f.read()
 }
 
-func (f *fakeRecords) Ended(_ context.Context, app api.ApplicationID, since api.Millis, after *api.Position,
+func (f *fakeRecords) Ended(_ context.Context, app api.ApplicationID, filter store.EndFilter, after *api.Position,
 	limit int) ([]store.Record, error) {
 	if err := f.read(); err != nil {
 		return nil, err
@@ -92,7 +94,7 @@ func (f *fakeRecords) Ended(_ context.Context, app api.ApplicationID, since api.
 	f.mu.Lock()
 	all := slices.Collect(maps.Values(f.rows[app]))
 	f.mu.Unlock()
-	return page(all, since, after, limit), f.read()
+	return page(all, filter.Since, after, limit), f.read()
 }
 
 // page is the naive list of ended records.

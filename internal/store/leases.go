@@ -18,10 +18,12 @@ type Lease struct {
 	// OwnerEpoch counts those who owned it before: each adoption raises it by one.
 	OwnerEpoch int64
 	// Epoch is the application's under which the session came in.
-	Epoch  uint64
-	CID    string   // the token's claim, "" when it has none
-	Named  bool     // Record.Name was given by the client
-	Tokens []Denial // every unexpired token that was presented, as it would be denied; all of the record's application
+	Epoch uint64
+	CID   string // the token's claim, "" when it has none
+	Named bool   // Record.Name was given by the client
+	// FoundSince is when what searches look at (license, client id) was changed last; 0 = never.
+	FoundSince api.Millis
+	Tokens     []Denial // every unexpired token that was presented, as it would be denied; all of the record's application
 }
 
 const (
@@ -68,6 +70,7 @@ type leaseState struct {
 	Epoch  uint64                `json:"epoch"`
 	CID    string                `json:"cid,omitempty"`
 	Named  bool                  `json:"named,omitempty"`
+	Found  api.Millis            `json:"found,omitempty"`
 	Tokens map[string]api.Millis `json:"tokens,omitempty"` // until when
 }
 
@@ -76,7 +79,7 @@ func (l *Lease) columns() (owner, seconds int64, reporter, state string, err err
 	if l == nil {
 		return 0, 0, "", "", nil
 	}
-	s := leaseState{Epoch: l.Epoch, CID: escape(l.CID), Named: l.Named, Tokens: map[string]api.Millis{}}
+	s := leaseState{Epoch: l.Epoch, CID: escape(l.CID), Named: l.Named, Found: l.FoundSince, Tokens: map[string]api.Millis{}}
 	for _, t := range l.Tokens {
 		s.Tokens[escape(t.TokenID)] = t.ExpiresAt
 	}
@@ -93,7 +96,8 @@ func readLease(app api.ApplicationID, owner int64, seconds int, reporter, state 
 	if err := json.Unmarshal([]byte(state), &s); err != nil {
 		return nil, fmt.Errorf("read a lease: %w", err)
 	}
-	l := &Lease{Seconds: seconds, Reporter: reporter, OwnerEpoch: owner, Epoch: s.Epoch, CID: unescape(s.CID), Named: s.Named}
+	l := &Lease{Seconds: seconds, Reporter: reporter, OwnerEpoch: owner, Epoch: s.Epoch, CID: unescape(s.CID), Named: s.Named,
+		FoundSince: s.Found}
 	for id, until := range s.Tokens {
 		l.Tokens = append(l.Tokens, Denial{Application: app, TokenID: unescape(id), ExpiresAt: until})
 	}

@@ -31,6 +31,7 @@ type contents struct {
 	Secret  string
 	Records map[api.SessionID]store.Record
 	Ended   []store.Record
+	Audits  []store.Audit
 }
 
 func TestReleased(t *testing.T) {
@@ -102,7 +103,10 @@ func readAll(t *testing.T, db store.DB, ids []api.SessionID) (c contents) {
 	if c.Records, err = db.Records().Get(t.Context(), testApp, ids); err != nil {
 		t.Fatal(err)
 	}
-	if c.Ended, err = db.Records().Ended(t.Context(), testApp, 0, nil, 100); err != nil {
+	if c.Ended, err = db.Records().Ended(t.Context(), testApp, store.EndFilter{}, nil, 100); err != nil {
+		t.Fatal(err)
+	}
+	if c.Audits, err = db.Audits().List(t.Context(), store.AuditQuery{Organization: testOrg, Limit: 100}); err != nil {
 		t.Fatal(err)
 	}
 	b, err := json.Marshal(c)
@@ -162,7 +166,10 @@ func fill(t *testing.T, db store.DB) contents {
 		db.Config().Edit(t.Context(), func(tx store.Tx) error { return tx.PutApplication(app) }),
 		db.Config().Edit(t.Context(), func(tx store.Tx) error { return tx.PutKey(key) }),
 		db.Config().TouchKeys(t.Context(), []store.KeyUse{{PublicID: key.PublicID, At: 1700000003000, IP: "::1"}}),
-		db.Records().Write(t.Context(), records, []store.Denial{denialOf("jti:x")}),
+		db.Records().Write(t.Context(), records, []store.Denial{denialOf("jti:x")}, store.Audit{Organization: testOrg,
+			AuditRecord: api.AuditRecord{ID: store.NewAuditID(), Time: 1700000004000, Action: api.ActionSessionsRevoked,
+				Actor: api.AuditActor{Type: api.ActorKey, PublicID: key.PublicID, Name: key.Name}, IPAddress: new("203.0.113.10"),
+				ApplicationID: &app.ID, Target: new("a\x00b"), Count: new(3), Reason: new("stolen"), Details: json.RawMessage(`{"a":1}`)}}),
 	} {
 		if err != nil {
 			t.Fatal(err)

@@ -52,6 +52,10 @@ var postgresDialect = &dialect{
 		"{now}", "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
 		"{ids}", "(SELECT value::uuid FROM json_array_elements_text(?::text::json))",
 		"{hold}", "FOR SHARE",
+		"{by action}", "",
+		"{by id}", "",
+		"{by list}", "", // it knows how many rows there are
+		"{by reason}", "",
 	),
 	rebind:     numbered,
 	conflict:   postgresConflict,

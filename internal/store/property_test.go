@@ -246,7 +246,7 @@ func (m *readModel) look() {
 	seen := map[api.SessionID]bool{}
 	var after *api.Position
 	for {
-		page, err := m.r.Ended(ctx, testApp, since, after, size)
+		page, err := m.r.Ended(ctx, testApp, store.EndFilter{Since: since}, after, size)
 		if err != nil || len(page) > size {
 			m.fail("Ended returned an error, or too many")
 		}

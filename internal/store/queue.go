@@ -19,10 +19,11 @@ type recordKey struct {
 
 func keyOf(rec *Record) recordKey { return recordKey{rec.Application, rec.ID} }
 
-// item is one state of a record on its way to SQL, with the denials that go with it.
+// item is one state of a record on its way to SQL, with the denials that go with it; or an audit record.
 type item struct {
 	rec     Record // guarded by queue.mu while the item waits; constant from take on
 	denials []Denial
+	audit   *Audit    // instead of rec; nobody looks for it here
 	since   time.Time // when its oldest part was queued
 	bytes   int
 	done    chan struct{} // closed when it was written or given up
@@ -172,6 +173,26 @@ func (q *queue) putLocked(rec Record, denials []Denial, now time.Time, order *[]
 	return it, nil
 }
 
+// putAudit queues an audit record: hurried when somebody waits for it, and then refused when there is no room.
+func (q *queue) putAudit(a Audit, hurried bool) (*item, error) {
+	it := &item{audit: &a, since: time.Now(), done: make(chan struct{}), bytes: itemOverhead + len(a.Details)}
+	q.mu.Lock()
+	defer q.signal()
+	defer q.mu.Unlock()
+	switch {
+	case q.closed:
+		return nil, ErrClosed
+	case hurried && q.bytes+it.bytes > q.maxBytes:
+		return nil, ErrQueueFull
+	case hurried:
+		q.hurried = append(q.hurried, it)
+	default:
+		q.patient = append(q.patient, it)
+	}
+	q.bytes += it.bytes
+	return it, nil
+}
+
 // listOrder is the order of lists: newest first.
 func listOrder(a, b *item) bool {
 	if c := a.rec.Position().Compare(b.rec.Position()); c != 0 {
@@ -201,6 +222,9 @@ func (q *queue) take(limit int) []*item {
 	batch := slices.Concat(cut(&q.hurried, hurried), cut(&q.patient, min(patient, limit-hurried)))
 	q.batch = batch
 	for _, it := range batch {
+		if it.audit != nil {
+			continue
+		}
 		key := keyOf(&it.rec)
 		delete(q.waiting, key)
 		q.flight[key] = it
@@ -232,8 +256,11 @@ func (q *queue) settle(items []*item, err error) {
 		q.batch = nil
 	}
 	for _, it := range items {
-		delete(q.flight, keyOf(&it.rec))
 		q.bytes -= it.bytes
+		if it.audit != nil {
+			continue
+		}
+		delete(q.flight, keyOf(&it.rec))
 		if tree := q.ended[it.rec.Application]; tree != nil && it.rec.EndedAt != 0 {
 			if newest, ok := tree.Get(it); ok && newest == it {
 				tree.Delete(it)
@@ -320,8 +347,8 @@ func (q *queue) get(app api.ApplicationID, ids []api.SessionID) (found map[api.S
 	return found, missing
 }
 
-// endedAfter returns up to limit records that ended at or after since and come after the position, in list order.
-func (q *queue) endedAfter(app api.ApplicationID, since api.Millis, after *api.Position, limit int) (found []Record) {
+// endedAfter returns up to limit records that the filter lets through and that come after the position, in list order.
+func (q *queue) endedAfter(app api.ApplicationID, f *EndFilter, after *api.Position, limit int) (found []Record) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	tree := q.ended[app]
@@ -329,8 +356,8 @@ func (q *queue) endedAfter(app api.ApplicationID, since api.Millis, after *api.P
 		return nil
 	}
 	visit := func(it *item) bool {
-		if it.rec.EndedAt < since || after != nil && it.rec.Position().Compare(*after) <= 0 {
-			return true // past retention, or the pivot itself
+		if !f.admits(&it.rec) || after != nil && it.rec.Position().Compare(*after) <= 0 {
+			return true // filtered, or the pivot itself
 		}
 		if len(found) == limit {
 			return false
@@ -344,6 +371,34 @@ func (q *queue) endedAfter(app api.ApplicationID, since api.Millis, after *api.P
 		tree.Ascend(&item{rec: Record{CreatedAt: after.CreatedAt, ServerID: after.ServerID}}, visit)
 	}
 	return found
+}
+
+// minutes counts as Records.Minutes does, and returns the ids of what it has looked at.
+func (q *queue) minutes(app api.ApplicationID, starts []api.Millis, until api.Millis) (counts []Minute, ids []api.SessionID) {
+	counts = make([]Minute, len(starts))
+	place := make(map[api.Millis]*Minute, len(starts))
+	for i, at := range starts {
+		counts[i].At = at
+		place[at] = &counts[i]
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	tree := q.ended[app]
+	if tree == nil {
+		return counts, nil
+	}
+	tree.Scan(func(it *item) bool {
+		ids = append(ids, it.rec.ID)
+		begun, over := place[MinuteOf(it.rec.CreatedAt)], place[MinuteOf(it.rec.EndedAt)]
+		if begun != nil {
+			begun.add(it.rec.CreatedAt, it.rec.EndedAt, until, 1)
+		}
+		if over != nil && over != begun {
+			over.add(it.rec.CreatedAt, it.rec.EndedAt, until, 1)
+		}
+		return true
+	})
+	return counts, ids
 }
 
 // endedIDs returns the ids of the application's records here that ended at or after since.

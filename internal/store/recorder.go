@@ -17,6 +17,7 @@ import (
 // RecorderConfig configures NewRecorder.
 type RecorderConfig struct {
 	Records  Records               // required
+	Audits   AuditLog              // required by ListAudit; Retain leaves it alone when nil
 	Log      *slog.Logger          // nil = discard
 	Metrics  prometheus.Registerer // nil = none
 	MaxBytes int                   // cap of the queue; 0 = 256 MiB
@@ -216,13 +217,13 @@ func (r *Recorder) Get(ctx context.Context, app api.ApplicationID, ids []api.Ses
 
 // Ended is Records.Ended through the queue, merged in list order without repetition. When the store fails, it returns what the
 // queue has, and the error.
-func (r *Recorder) Ended(ctx context.Context, app api.ApplicationID, since api.Millis, after *api.Position,
+func (r *Recorder) Ended(ctx context.Context, app api.ApplicationID, filter EndFilter, after *api.Position,
 	limit int) ([]Record, error) {
 	if limit <= 0 {
 		return nil, nil
 	}
-	queued := r.queue.endedAfter(app, since, after, limit) // before SQL, see queue
-	stored, err := r.cfg.Records.Ended(ctx, app, since, after, limit)
+	queued := r.queue.endedAfter(app, &filter, after, limit) // before SQL, see queue
+	stored, err := r.cfg.Records.Ended(ctx, app, filter, after, limit)
 	if err != nil {
 		return queued, err
 	}
@@ -261,6 +262,17 @@ func (r *Recorder) CountEnded(ctx context.Context, app api.ApplicationID, since 
 		return len(queued), err
 	}
 	return len(queued) + stored, nil
+}
+
+// Minutes is Records.Minutes through the queue. When the store fails, it returns what the queue has, and the error.
+func (r *Recorder) Minutes(ctx context.Context, app api.ApplicationID, starts []api.Millis, until api.Millis) ([]Minute, error) {
+	minutes, ids := r.queue.minutes(app, starts, until) // before SQL, see queue
+	stored, err := r.cfg.Records.Minutes(ctx, app, starts, until, ids...)
+	for i, m := range stored {
+		minutes[i].Connects += m.Connects
+		minutes[i].Ends += m.Ends
+	}
+	return minutes, err
 }
 
 // RecorderStatus is the state of the queue.

@@ -178,7 +178,7 @@ func TestEndIsFinal(t *testing.T) {
 					t.Helper()
 					got, _ := read(t, r, rec)
 					equal(t, "read", got, end)
-					list, err := r.Ended(t.Context(), testApp, 0, nil, 10)
+					list, err := r.Ended(t.Context(), testApp, store.EndFilter{}, nil, 10)
 					if err != nil || !slices.ContainsFunc(list, func(e store.Record) bool { return cmp.Equal(e, end) }) {
 						t.Errorf("not listed as ended: %v, %v", list, err)
 					}
@@ -664,7 +664,7 @@ func TestEndedPages(t *testing.T) {
 			var got []store.Record
 			var after *api.Position
 			for range 61 {
-				list, err := r.Ended(t.Context(), testApp, 0, after, size)
+				list, err := r.Ended(t.Context(), testApp, store.EndFilter{}, after, size)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -683,7 +683,7 @@ func TestEndedPages(t *testing.T) {
 		}
 		for since, want := range map[api.Millis]int{9: 60, 10: 30, 11: 0} {
 			for _, size := range []int{7, 60} {
-				list, err := r.Ended(t.Context(), testApp, since, nil, size)
+				list, err := r.Ended(t.Context(), testApp, store.EndFilter{Since: since}, nil, size)
 				equal(t, fmt.Sprintf("since %d", since), slices.Concat([]store.Record{}, list), page(all, since, nil, min(size, want)))
 				n, err2 := r.CountEnded(t.Context(), testApp, since)
 				if n != want || err != nil || err2 != nil {
@@ -691,7 +691,7 @@ func TestEndedPages(t *testing.T) {
 				}
 			}
 		}
-		list, err := r.Ended(t.Context(), testApp, 0, nil, 0)
+		list, err := r.Ended(t.Context(), testApp, store.EndFilter{}, nil, 0)
 		if len(list) != 0 || err != nil {
 			t.Errorf("a page of none has %d, %v", len(list), err)
 		}
@@ -720,7 +720,7 @@ func TestReadsWithStoreAway(t *testing.T) {
 		if !errors.Is(err, errTrouble) {
 			t.Errorf("Get: %v", err)
 		}
-		list, err := r.Ended(t.Context(), testApp, 0, nil, 10)
+		list, err := r.Ended(t.Context(), testApp, store.EndFilter{}, nil, 10)
 		equal(t, "ended", list, []store.Record{ended})
 		if !errors.Is(err, errTrouble) {
 			t.Errorf("Ended: %v", err)

@@ -30,10 +30,6 @@ const (
 			AND sessions.owner_epoch <= excluded.owner_epoch`
 
 	recordsByID = `SELECT ` + recordColumns + ` FROM sessions WHERE application = ? AND id IN {ids}`
-	endedNewest = `SELECT ` + recordColumns + ` FROM sessions WHERE application = ? AND ended_at <> 0 AND ended_at >= ?
-		ORDER BY created_at DESC, server_id DESC LIMIT ?`
-	endedAfter = `SELECT ` + recordColumns + ` FROM sessions WHERE application = ? AND ended_at <> 0 AND ended_at >= ?
-		AND (created_at, server_id) < (?, ?) ORDER BY created_at DESC, server_id DESC LIMIT ?`
 	// One statement, so that all counts are of the same state. The first walks the index alone; subtracting looks up the few rows
 	// that are about to be deleted (an application's records are all of one organization) and the few ids. ended_at >= ? in the
 	// first count, and NOT IN, would read every ended row.
@@ -48,11 +44,16 @@ const (
 // records implements Records.
 type records struct{ *engine }
 
-func (r records) Write(ctx context.Context, batch []Record, denials []Denial) error {
-	if len(batch) == 0 && len(denials) == 0 {
+func (r records) Write(ctx context.Context, batch []Record, denials []Denial, audits ...Audit) error {
+	if len(batch) == 0 && len(denials) == 0 && len(audits) == 0 {
 		return nil
 	}
-	err := r.update(ctx, func(ctx context.Context, tx *sql.Tx) error { return r.writeBatch(ctx, tx, batch, denials) })
+	err := r.update(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		if err := r.writeBatch(ctx, tx, batch, denials); err != nil {
+			return err
+		}
+		return r.appendAudit(ctx, tx, audits)
+	})
 	switch {
 	case err == nil:
 		return nil
@@ -134,22 +135,6 @@ func (r records) Get(ctx context.Context, app api.ApplicationID, ids []api.Sessi
 		found[rec.ID] = rec
 	}
 	return found, nil
-}
-
-func (r records) Ended(ctx context.Context, app api.ApplicationID, since api.Millis, after *api.Position,
-	limit int) ([]Record, error) {
-	query, args := endedNewest, []any{app.String(), int64(since), limit}
-	if after != nil {
-		query, args = endedAfter, []any{app.String(), int64(since), int64(after.CreatedAt), escape(after.ServerID), limit}
-	}
-	if limit <= 0 {
-		return nil, nil
-	}
-	all, err := list(ctx, r.engine, scanRecord, query, args...)
-	if err != nil {
-		return nil, fmt.Errorf("read ended records: %w", err)
-	}
-	return all, nil
 }
 
 func (r records) CountEnded(ctx context.Context, app api.ApplicationID, since api.Millis,

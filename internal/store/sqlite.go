@@ -42,6 +42,11 @@ var sqliteDialect = &dialect{
 		"{now}", "CAST(round(unixepoch('now', 'subsec') * 1000) AS INTEGER)",
 		"{ids}", "(SELECT value FROM json_each(?))",
 		"{hold}", "", // nobody else writes meanwhile
+		// It has no statistics, and takes the first index that fits.
+		"{by action}", "INDEXED BY audit_action",
+		"{by id}", "INDEXED BY sqlite_autoindex_sessions_1",
+		"{by list}", "INDEXED BY sessions_ended",
+		"{by reason}", "INDEXED BY sessions_reason",
 	),
 	conflict: sqliteConflict,
 	refused:  sqliteRefused,

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rollcallhq/rollcall/api"
@@ -38,6 +39,7 @@ type DB interface {
 	Config() Config
 	Records() Records
 	Nodes() Nodes
+	Audits() AuditLog
 	Close() error
 }
 
@@ -145,6 +147,8 @@ type Tx interface {
 	PutApplication(Application) error
 	Key(publicID string) (*Key, error)
 	PutKey(Key) error
+	// Audit appends the record of a change in this transaction; its Time is Now.
+	Audit(Audit) error
 }
 
 // Record is the durable row of a session. Application and ID name it. Text is kept byte for byte, whatever it holds; ClientInfo
@@ -182,21 +186,46 @@ func (r *Record) Position() api.Position {
 	return api.Position{CreatedAt: r.CreatedAt, ServerID: r.ServerID}
 }
 
+// EndFilter tells which ended records a list has. The zero value lets all through.
+type EndFilter struct {
+	Since   api.Millis      // ended at or after it; 0 = whenever
+	Before  api.Millis      // ended before it; 0 = whenever
+	Reasons []api.EndReason // ended for one of these; none = for any
+	// Narrow says that few may match of many, and that these are to be looked for first.
+	Narrow bool
+}
+
+// admits tells whether the filter lets an ended record through.
+func (f *EndFilter) admits(rec *Record) bool {
+	return rec.EndedAt >= f.Since && (f.Before == 0 || rec.EndedAt < f.Before) &&
+		(len(f.Reasons) == 0 || slices.Contains(f.Reasons, rec.EndReason))
+}
+
+// Minute counts the sessions of one minute: of those that have ended, how many were created and how many ended in it.
+type Minute struct {
+	At       api.Millis // its beginning
+	Connects int
+	Ends     int
+}
+
 // Records is the table of session records.
 type Records interface {
 	// Write upserts a batch in one transaction: a row that has ended in SQL, or has a greater Lease.OwnerEpoch there, stays as it is;
 	// but what a sweep has closed as node_lost or server_stopped is open again when a greater Incarnation writes it, for its owner
-	// was not dead. It raises the applications' LastConnection to the newest CreatedAt, stores the denials, and raises the version
-	// when there are any. ErrRefused when the database refuses a record's values, ErrLeaseLost when the Incarnation of one was swept:
+	// was not dead. It raises the applications' LastConnection to the newest CreatedAt, stores the denials, raises the version
+	// when there are any, and appends the audit records, or fills in the counts of those that are there. ErrRefused when the database refuses a record's values, ErrLeaseLost when the Incarnation of one was swept:
 	// then nothing was written.
-	Write(ctx context.Context, records []Record, denials []Denial) error
+	Write(ctx context.Context, records []Record, denials []Denial, audits ...Audit) error
 	// Get returns the records of an application by id; those that are not there are missing.
 	Get(ctx context.Context, app api.ApplicationID, ids []api.SessionID) (map[api.SessionID]Record, error)
-	// Ended returns up to limit records that ended at or after since (0 = all) and come after the position (nil = newest), in list
+	// Ended returns up to limit ended records that the filter lets through and that come after the position (nil = newest), in list
 	// order.
-	Ended(ctx context.Context, app api.ApplicationID, since api.Millis, after *api.Position, limit int) ([]Record, error)
+	Ended(ctx context.Context, app api.ApplicationID, filter EndFilter, after *api.Position, limit int) ([]Record, error)
 	// CountEnded counts an application's records that ended at or after since (0 = all), but those with the ids.
 	CountEnded(ctx context.Context, app api.ApplicationID, since api.Millis, but ...api.SessionID) (int, error)
+	// Minutes counts, for each of the minutes that begin at starts, which of an application's records that ended before until were
+	// created and ended in it, but those with the ids.
+	Minutes(ctx context.Context, app api.ApplicationID, starts []api.Millis, until api.Millis, but ...api.SessionID) ([]Minute, error)
 	// Adopt makes the incarnation the owner of those of the leases that are still open, with the OwnerEpoch that they have here: a
 	// compare-and-set of each, in one transaction. It returns these as they are then in SQL. ErrLeaseLost when the incarnation was
 	// swept.

@@ -117,13 +117,19 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // write writes items in one transaction and settles them.
 func (r *Recorder) write(ctx context.Context, items []*item) error {
-	records, denials, owner := make([]Record, len(items)), []Denial(nil), r.incarnation.Load()
-	for i, it := range items {
-		records[i] = it.rec
-		records[i].Incarnation = cmp.Or(owner, it.rec.Incarnation)
-		denials = append(denials, it.denials...)
+	records, owner := make([]Record, 0, len(items)), r.incarnation.Load()
+	var denials []Denial
+	var audits []Audit
+	for _, it := range items {
+		if it.audit != nil {
+			audits = append(audits, *it.audit)
+			continue
+		}
+		rec := it.rec
+		rec.Incarnation = cmp.Or(owner, rec.Incarnation)
+		records, denials = append(records, rec), append(denials, it.denials...)
 	}
-	if err := r.attempt(ctx, records, denials); err != nil {
+	if err := r.attempt(ctx, records, denials, audits); err != nil {
 		return err
 	}
 	r.queue.settle(items, nil)
@@ -135,12 +141,16 @@ func (r *Recorder) write(ctx context.Context, items []*item) error {
 // somebody out (G4). The error is trouble of the database, and nothing was given up.
 func (r *Recorder) giveUp(ctx context.Context, it *item, refusal error) error {
 	if len(it.denials) > 0 {
-		if err := r.attempt(ctx, nil, it.denials); err != nil && !errors.Is(err, ErrRefused) {
+		if err := r.attempt(ctx, nil, it.denials, nil); err != nil && !errors.Is(err, ErrRefused) {
 			return err
 		}
 	}
-	r.cfg.Log.Error("a session's record was lost: the database refuses it", "session", it.rec.ServerID,
-		"application", it.rec.Application, "ended", it.rec.EndedAt != 0, "err", refusal)
+	if it.audit != nil {
+		r.cfg.Log.Error("an audit record was lost: the database refuses it", "action", it.audit.Action, "err", refusal)
+	} else {
+		r.cfg.Log.Error("a session's record was lost: the database refuses it", "session", it.rec.ServerID,
+			"application", it.rec.Application, "ended", it.rec.EndedAt != 0, "err", refusal)
+	}
 	r.metrics.dropped.Inc()
 	r.mu.Lock()
 	r.dropped++
@@ -152,14 +162,14 @@ func (r *Recorder) giveUp(ctx context.Context, it *item, refusal error) error {
 
 // attempt is one call of Records.Write. The store counts as away while it takes longer than MaxWait, or fails after the oldest
 // record has waited that long, also when no Commit waits.
-func (r *Recorder) attempt(ctx context.Context, records []Record, denials []Denial) error {
+func (r *Recorder) attempt(ctx context.Context, records []Record, denials []Denial, audits []Audit) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	var returned atomic.Bool
 	slow := time.AfterFunc(r.cfg.MaxWait, func() { r.setAway(func() bool { return !returned.Load() }) })
 	defer slow.Stop()
 	start := time.Now()
-	err := r.cfg.Records.Write(ctx, records, denials)
+	err := r.cfg.Records.Write(ctx, records, denials, audits...)
 	returned.Store(true)
 	r.metrics.seconds.Observe(time.Since(start).Seconds())
 	switch {

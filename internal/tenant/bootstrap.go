@@ -37,6 +37,7 @@ func (d *Directory) Bootstrap(ctx context.Context, yaml io.Reader) error {
 	if err != nil {
 		return err
 	}
+	ctx = WithOrigin(ctx, Origin{Actor: api.AuditActor{Type: api.ActorBootstrap}})
 	return d.write(ctx, func(e *edit) error {
 		for _, org := range file {
 			if err := d.bootOrganization(e, org); err != nil {

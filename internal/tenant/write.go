@@ -20,6 +20,7 @@ const Admin Actor = "admin"
 // edit is a write transaction that keeps only what differs: a write that changes nothing raises no version.
 type edit struct {
 	store.Tx
+	origin        Origin
 	organizations []store.Organization // put, as are the next two
 	applications  []store.Application
 	keys          []store.Key
@@ -32,7 +33,10 @@ func (e *edit) putOrganization(old *store.Organization, row store.Organization) 
 		return nil
 	}
 	e.organizations = append(e.organizations, row)
-	return e.PutOrganization(row)
+	if err := e.PutOrganization(row); err != nil {
+		return err
+	}
+	return e.auditOrganization(old, &row)
 }
 
 func (e *edit) putApplication(old *store.Application, row store.Application) error {
@@ -40,7 +44,10 @@ func (e *edit) putApplication(old *store.Application, row store.Application) err
 		return nil
 	}
 	e.applications = append(e.applications, row)
-	return e.PutApplication(row)
+	if err := e.PutApplication(row); err != nil {
+		return err
+	}
+	return e.auditApplication(old, &row)
 }
 
 func (e *edit) putKey(old *store.Key, row store.Key) error {
@@ -48,7 +55,10 @@ func (e *edit) putKey(old *store.Key, row store.Key) error {
 		return nil
 	}
 	e.keys = append(e.keys, row)
-	return e.PutKey(row)
+	if err := e.PutKey(row); err != nil {
+		return err
+	}
+	return e.auditKey(old, &row)
 }
 
 func (e *edit) changed() bool { return len(e.organizations)+len(e.applications)+len(e.keys) > 0 }
@@ -66,7 +76,7 @@ func (d *Directory) write(ctx context.Context, fn func(*edit) error) error {
 	defer cancel()
 	var e *edit
 	err := d.cfg.Store.Edit(ctx, func(tx store.Tx) error {
-		e = &edit{Tx: tx}
+		e = &edit{Tx: tx, origin: originOf(begun)}
 		if err := fn(e); err != nil {
 			return err
 		}

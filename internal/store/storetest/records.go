@@ -133,7 +133,7 @@ func testRecordTenants(t *testing.T, db store.DB) {
 	same(t, "mine", get(t, db, mine.ID, a.ID), &a)
 	theirsEnded := ended(b, 3)
 	same(t, "theirs", get(t, db, theirs.ID, a.ID), &theirsEnded)
-	list, err := db.Records().Ended(t.Context(), mine.ID, 0, nil, 10)
+	list, err := db.Records().Ended(t.Context(), mine.ID, store.EndFilter{}, nil, 10)
 	fatal(t, err)
 	same(t, "my ended records", list, nil)
 }
@@ -210,7 +210,7 @@ func testEndedPaging(t *testing.T, db store.DB) {
 		var got []store.Record
 		var after *api.Position
 		for range len(want) + 2 {
-			page, err := db.Records().Ended(t.Context(), app.ID, 0, after, size)
+			page, err := db.Records().Ended(t.Context(), app.ID, store.EndFilter{}, after, size)
 			fatal(t, err)
 			if len(page) == 0 {
 				break
@@ -222,14 +222,14 @@ func testEndedPaging(t *testing.T, db store.DB) {
 		same(t, fmt.Sprintf("pages of %d", size), got, want)
 	}
 	for _, limit := range []int{0, -1} {
-		page, err := db.Records().Ended(t.Context(), app.ID, 0, nil, limit)
+		page, err := db.Records().Ended(t.Context(), app.ID, store.EndFilter{}, nil, limit)
 		fatal(t, err)
 		same(t, "no page", len(page), 0)
 	}
-	page, err := db.Records().Ended(t.Context(), app.ID, 0, &api.Position{}, 10)
+	page, err := db.Records().Ended(t.Context(), app.ID, store.EndFilter{}, &api.Position{}, 10)
 	fatal(t, err)
 	same(t, "after the last position", len(page), 0)
-	page, err = db.Records().Ended(t.Context(), app.ID, 0, &api.Position{CreatedAt: 1 << 50}, 1)
+	page, err = db.Records().Ended(t.Context(), app.ID, store.EndFilter{}, &api.Position{CreatedAt: 1 << 50}, 1)
 	fatal(t, err)
 	same(t, "from the future", page, want[:1])
 }
@@ -251,15 +251,15 @@ func testEndedSince(t *testing.T, db store.DB) {
 	}{{-1, 3, 1}, {0, 3, 1}, {10, 3, 1}, {11, 2, 1}, {20, 2, 1}, {21, 1, 0}, {30, 1, 0}, {31, 0, 0}} {
 		name := fmt.Sprintf("since %d", c.since)
 		want := all[len(all)-c.want:]
-		list, err := db.Records().Ended(t.Context(), app.ID, c.since, nil, 10)
+		list, err := db.Records().Ended(t.Context(), app.ID, store.EndFilter{Since: c.since}, nil, 10)
 		fatal(t, err)
 		same(t, name, append([]store.Record{}, list...), want)
 		if c.want > 0 { // the limit is of those that are wanted, and so are the ones after a position
 			first := want[0].Position()
-			list, err = db.Records().Ended(t.Context(), app.ID, c.since, nil, 1)
+			list, err = db.Records().Ended(t.Context(), app.ID, store.EndFilter{Since: c.since}, nil, 1)
 			fatal(t, err)
 			same(t, name+", the first", list, want[:1])
-			list, err = db.Records().Ended(t.Context(), app.ID, c.since, &first, 10)
+			list, err = db.Records().Ended(t.Context(), app.ID, store.EndFilter{Since: c.since}, &first, 10)
 			fatal(t, err)
 			same(t, name+", the others", append([]store.Record{}, list...), want[1:])
 		}
@@ -283,7 +283,7 @@ func testEndedChurn(t *testing.T, db store.DB) {
 	seen := map[api.SessionID]int{}
 	var after *api.Position
 	for range 20 {
-		page, err := db.Records().Ended(t.Context(), app.ID, 0, after, 7)
+		page, err := db.Records().Ended(t.Context(), app.ID, store.EndFilter{}, after, 7)
 		fatal(t, err)
 		if len(page) == 0 {
 			break
@@ -365,7 +365,7 @@ func testConcurrentWrites(t *testing.T, db store.DB) {
 				if err := db.Records().Write(t.Context(), []store.Record{ended(rec, 100)}, nil); err != nil {
 					t.Error(err)
 				}
-				if _, err := db.Records().Ended(t.Context(), app.ID, 0, nil, 5); err != nil {
+				if _, err := db.Records().Ended(t.Context(), app.ID, store.EndFilter{}, nil, 5); err != nil {
 					t.Error(err)
 				}
 			}

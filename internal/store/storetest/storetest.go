@@ -22,6 +22,8 @@ func Run(t *testing.T, open func(t *testing.T) store.DB) {
 	}{
 		{"Config", configTests},
 		{"Records", recordTests},
+		{"Ended", endedTests},
+		{"Audits", auditTests},
 		{"Nodes", nodeTests},
 		{"Leases", leaseTests},
 	} {
