@@ -40,11 +40,16 @@ func start(t *testing.T) *stand {
 	s := &stand{t: t, data: t.TempDir(), conns: map[net.Conn]struct{}{}}
 	s.server = testkit.Start(t, testkit.Config{Data: s.data})
 	mux := http.NewServeMux()
-	mux.Handle("/client/", http.StripPrefix("/client/", http.FileServerFS(js.Source())))
+	mux.Handle("/src/", http.StripPrefix("/src/", http.FileServerFS(js.Source())))
 	mux.Handle("/test/", http.StripPrefix("/test/", http.FileServerFS(os.DirFS("test"))))
 	proxy := &httputil.ReverseProxy{Rewrite: s.rewrite}
 	proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }
 	mux.Handle("/", proxy)
+	mux.HandleFunc("POST /token", s.token)
+	mux.Handle("/signed/", http.StripPrefix("/signed", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Set("Authorization", "Bearer "+testkit.Key)
+		proxy.ServeHTTP(w, r)
+	})))
 	front := httptest.NewUnstartedServer(mux)
 	front.Listener = listener{front.Listener, s}
 	front.Start()
@@ -107,19 +112,22 @@ func (s *stand) control() *httptest.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /cut", func(http.ResponseWriter, *http.Request) { s.cut() })
 	mux.HandleFunc("POST /restart", func(http.ResponseWriter, *http.Request) { s.restart() })
-	mux.HandleFunc("POST /token", func(w http.ResponseWriter, r *http.Request) {
-		claims := map[string]any{"jti": rand.Text()} // what was issued in one second would be one token otherwise
-		for name := range r.URL.Query() {
-			claims[name] = r.URL.Query().Get(name)
-		}
-		if ttl, err := strconv.Atoi(r.URL.Query().Get("ttl")); err == nil {
-			claims["exp"] = float64(time.Now().UnixMilli())/1000 + float64(ttl)
-		}
-		_, _ = io.WriteString(w, testkit.Token(s.t, claims))
-	})
+	mux.HandleFunc("POST /token", s.token)
 	srv := httptest.NewServer(mux)
 	s.t.Cleanup(srv.Close)
 	return srv
+}
+
+// token issues a session token with the claims of the query; ttl is in seconds.
+func (s *stand) token(w http.ResponseWriter, r *http.Request) {
+	claims := map[string]any{"jti": rand.Text()} // what was issued in one second would be one token otherwise
+	for name := range r.URL.Query() {
+		claims[name] = r.URL.Query().Get(name)
+	}
+	if ttl, err := strconv.Atoi(r.URL.Query().Get("ttl")); err == nil {
+		claims["exp"] = float64(time.Now().UnixMilli())/1000 + float64(ttl)
+	}
+	_, _ = io.WriteString(w, testkit.Token(s.t, claims))
 }
 
 // program returns the path of a program that the test needs: without it the test is skipped, or fails where everything must run.

@@ -15,7 +15,7 @@ import { nodeSocket } from "./node-socket.js";
  * @property {number} code of the close frame; 1006 when there was none
  * @property {string} reason
  * @property {StatusError} [refusal] the server's answer to the upgrade, where it can be seen
- * @property {Error} [error]
+ * @property {Error} [error] what went wrong, where it is known
  *
  * @typedef {object} Socket
  * @property {boolean} seesPings whether the server's silence can be told from quiet
@@ -69,16 +69,12 @@ function platformSocket(Class, { url, protocols, authorization }, handlers) {
     closed = true;
     handlers.close(end);
   };
-  /** @type {Error | undefined} */
-  let error;
   ws.onopen = () => { if (!closed) handlers.open(); };
   ws.onmessage = (/** @type {{data: unknown}} */ event) => {
     if (!closed && typeof event.data === "string") handlers.message(event.data);
   };
-  ws.onerror = (/** @type {any} */ event) => { error = new NetworkError(event?.message || "the connection failed", event?.error); };
-  ws.onclose = (/** @type {{code: number, reason: string}} */ event) => {
-    close({ code: event.code, reason: event.reason, ...(error && { error }) });
-  };
+  ws.onerror = () => {}; // it says nothing that close does not
+  ws.onclose = (/** @type {{code: number, reason: string}} */ event) => close({ code: event.code, reason: event.reason });
   const seesPings = typeof ws.on === "function"; // the package ws
   if (seesPings) ws.on("ping", () => handlers.ping());
   return {
@@ -90,7 +86,6 @@ function platformSocket(Class, { url, protocols, authorization }, handlers) {
     drop: () => {
       // Browsers wait for the server's close frame, a dead one's for minutes: nobody here does.
       ws.onopen = ws.onmessage = ws.onclose = null;
-      ws.onerror = () => {};
       if (typeof ws.terminate === "function") ws.terminate();
       else ws.close();
       queueMicrotask(() => close({ code: 1006, reason: "", error: new NetworkError("the connection was given up") }));
