@@ -214,7 +214,7 @@ export class Watch extends Emitter {
   #connection(signal) {
     return new Promise(resolve => {
       const query = this.#wanted;
-      let begun = 0, opened = false;
+      let begun = NaN, opened = false; // when the first page came
       /** @type {StatusError | null} */
       let said = null;
       /** @type {Error | undefined} */
@@ -231,7 +231,7 @@ export class Watch extends Emitter {
       };
       const silent = () => drop(new NetworkError("the server fell silent"));
       const heard = () => {
-        if (!begun) return;
+        if (Number.isNaN(begun)) return;
         if (socket?.seesPings) return within(SILENCE, silent);
         within(QUIET, () => {
           if (!this.#asked) this.#ask(true);
@@ -243,7 +243,7 @@ export class Watch extends Emitter {
         signal.removeEventListener("abort", left);
         this.#socket = this.#asked = null;
         this.#discard();
-        resolve({ ...end, ...(fault && { error: fault }), opened, said, lasted: begun ? Date.now() - begun : 0 });
+        resolve({ ...end, ...(fault && { error: fault }), opened, said, lasted: Date.now() - begun || 0 });
       };
       const left = () => {
         socket?.close();
@@ -267,10 +267,10 @@ export class Watch extends Emitter {
             try {
               if (!message) throw new OutOfStepError("a message that is not a JSON object");
               if (said) this.#refused(said);
-              else if (!begun && message.type === "init") {
+              else if (Number.isNaN(begun) && message.type === "init") {
                 begun = Date.now();
                 this.#begin(message, query);
-              } else if (begun) this.#apply(message);
+              } else if (!Number.isNaN(begun)) this.#apply(message);
             } catch (error) {
               if (!(error instanceof OutOfStepError)) throw error;
               drop(error); // whatever went wrong on the way, a fresh page puts it right
