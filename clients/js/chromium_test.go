@@ -101,4 +101,6 @@ func (s *stand) ended(path string) {
 }
 
 // nextSecond waits for one: a token of another issuer is judged by the second in which it was issued.
-func nextSecond() { time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(1100 * time.Millisecond))) }
+func nextSecond() {
+	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(1100 * time.Millisecond)))
+}
