@@ -48,7 +48,7 @@ export class Pause {
         this.#wake = null;
         resolve();
       };
-      const timer = setTimeout(done, Math.min(ms, LONGEST));
+      const timer = setTimeout(done, ms);
       this.#wake = done;
       signal.addEventListener("abort", done);
       globalThis.addEventListener?.("online", done);

@@ -144,13 +144,13 @@ export class Manage {
    *
    * @param {string} application id
    * @param {{search: string, categories?: Category[]} & Signal} query
-   * @returns {Promise<{count: number, createdBefore: string}>}
+   * @returns {Promise<{count: number, createdBefore: string, partial: string}>}
    */
   async previewDisconnect(application, { search, categories, signal }) {
-    const { json } = await this.#caller.call("POST", `${sessionsPath(application)}:disconnect`, {
+    const { json, partial } = await this.#caller.call("POST", `${sessionsPath(application)}:disconnect`, {
       query: { dryRun: true }, body: { searchString: search, categories }, signal,
     });
-    return { count: json.count, createdBefore: json.createdBefore };
+    return { count: json.count, createdBefore: json.createdBefore, partial };
   }
 
   /**

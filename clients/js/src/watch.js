@@ -328,7 +328,6 @@ export class Watch extends Emitter {
   /** @param {Record<string, any>} message */
   #apply(message) {
     const init = message.type === "init";
-    if (init) this.#publish(); // what belongs to the query before
     this.#page.apply(message);
     if (init && this.#asked) {
       this.#query = this.#asked;
