@@ -22,6 +22,7 @@ const module = "github.com/rollcallhq/rollcall"
 var imports = map[string][]string{
 	"api":                      {},
 	"client":                   {"api"},
+	"clients/js":               {},
 	"internal/input":           {"api"},
 	"internal/limit":           {},
 	"internal/websock":         {"api"},
