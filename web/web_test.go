@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -231,4 +232,19 @@ func TestModules(t *testing.T) {
 func exists(p string) bool {
 	_, err := os.Stat(p)
 	return err == nil
+}
+
+// TestPure runs what tests the modules without a browser.
+func TestPure(t *testing.T) {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("Node.js is not installed")
+		}
+		t.Skip("Node.js is not installed")
+	}
+	out, err := exec.CommandContext(t.Context(), node, "--import", "./test/client.mjs", "--test", "test/pure.test.mjs").CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
 }

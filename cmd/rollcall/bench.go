@@ -54,6 +54,7 @@ type benchCmd struct {
 
 	sizesFlags
 	gatewayFlags
+	nodesFlags
 
 	URL         string `placeholder:"URL" help:"Measure this server instead of starting one; takes --key and --application."`
 	Key         string `placeholder:"rck_…" help:"API key with all session scopes, with --url."`
@@ -77,6 +78,9 @@ func (c benchCmd) Validate() error {
 		return err
 	}
 	if err := c.gatewayFlags.validate(c); err != nil {
+		return err
+	}
+	if err := c.nodesFlags.validate(); err != nil {
 		return err
 	}
 	if d, err := time.ParseDuration(c.Settle); err != nil || d < 0 {

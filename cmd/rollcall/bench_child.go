@@ -88,6 +88,7 @@ type benchServer struct {
 	order  serverOrder
 	target benchTarget
 	heap   int64 // bytes of its synthetic rows
+	empty  int64 // of the heap before them
 }
 
 // startBenchServer starts a server that holds so many synthetic rows.
@@ -141,7 +142,7 @@ func (s *benchServer) start(ctx context.Context, stderr io.Writer) (err error) {
 	if err := s.lines.Decode(&ready); err != nil {
 		return fmt.Errorf("the server did not start: %w", err)
 	}
-	s.heap, s.target.URL, s.target.Ops, s.target.PID = ready.Heap, ready.URL, ready.Ops, ready.PID
+	s.heap, s.empty, s.target.URL, s.target.Ops, s.target.PID = ready.Heap, ready.Empty, ready.URL, ready.Ops, ready.PID
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"math/rand/v2"
@@ -21,6 +22,8 @@ type churn struct {
 	live   []int // of source, those that are there
 	ids    map[int]registry.Row
 	rng    *rand.Rand
+
+	touched int // rows with activity
 
 	stop context.CancelFunc
 	done sync.WaitGroup
@@ -58,12 +61,12 @@ func newChurn(rows *registry.Registry, source synthetic, n int) *churn {
 	return c
 }
 
-// start makes so many changes a second until halt.
-func (c *churn) start(ctx context.Context, perSecond int) {
+// start makes changes as ordered, until halt at the latest.
+func (c *churn) start(ctx context.Context, order churnOrder) {
 	ctx, c.stop = context.WithCancel(ctx)
 	c.since, c.gc = time.Now(), collecting()
 	c.rows.Locked() // what was before is not ours
-	c.done.Go(func() { c.run(ctx, perSecond) })
+	c.done.Go(func() { c.run(ctx, order) })
 }
 
 // halt returns when the last change is made. Without a start it does nothing.
@@ -75,7 +78,8 @@ func (c *churn) halt() {
 	}
 }
 
-func (c *churn) run(ctx context.Context, perSecond int) {
+func (c *churn) run(ctx context.Context, order churnOrder) {
+	perSecond, most := order.PerSecond, cmp.Or(order.Most, math.MaxInt)
 	tick := time.NewTicker(churnTick)
 	defer tick.Stop()
 	began, made := time.Now(), 0
@@ -85,16 +89,22 @@ func (c *churn) run(ctx context.Context, perSecond int) {
 			return
 		case <-tick.C:
 		}
-		for due := int(time.Since(began).Seconds() * float64(perSecond)); made < due && ctx.Err() == nil; made++ {
+		if made == most {
+			return
+		}
+		for due := min(most, int(time.Since(began).Seconds()*float64(perSecond))); made < due && ctx.Err() == nil; made++ {
 			scheduled := began.Add(time.Duration(float64(made) / float64(perSecond) * float64(time.Second)))
-			c.change(scheduled)
+			c.change(scheduled, order.Touch)
 		}
 	}
 }
 
 // change makes one change and notes how long it took.
-func (c *churn) change(scheduled time.Time) {
-	do := c.pick()
+func (c *churn) change(scheduled time.Time, touch bool) {
+	do := c.touch
+	if !touch {
+		do = c.pick()
+	}
 	start := time.Now()
 	err := do()
 	took, late := time.Since(start), start.Sub(scheduled)
@@ -137,6 +147,18 @@ func (c *churn) pick() func() error {
 	row.Login = c.source.row(c.rng.IntN(c.next)).Login
 	c.ids[n] = row
 	return func() error { return c.rows.Update(row, registry.Unlimited) }
+}
+
+// touch records activity of a row, of each before any of them again.
+func (c *churn) touch() error {
+	c.touched++
+	n := c.live[c.touched%len(c.live)]
+	row, ok := c.ids[n]
+	if !ok {
+		row = c.source.row(n)
+	}
+	c.rows.Touch(row.Application, row.ServerID, api.MillisOf(time.Now()))
+	return nil
 }
 
 // report returns what happened since the last one.

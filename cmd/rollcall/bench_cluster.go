@@ -5,19 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/rollcallhq/rollcall/api"
 	"github.com/rollcallhq/rollcall/client"
 	"github.com/rollcallhq/rollcall/internal/pgserver"
-	"github.com/rollcallhq/rollcall/internal/server"
 )
 
-// clusterNodes is how many nodes the measurement starts: the first has the sessions and is killed, the last is asked.
+// The parts of the measurement.
+const (
+	partThree = "three" // three nodes: what one costs the others, restarts, dies; revoke-all
+	partHold  = "hold"  // many real clients on all nodes
+	partJoin  = "join"  // a node joins many synthetic sessions, and follows their changes
+)
+
+// clusterNodes is how many nodes the first part has: the first has the sessions and is killed, the last is asked.
 const clusterNodes = 3
 
 // clusterPatience bounds each wait for what nodes see of each other: ten times the budget of the slowest.
@@ -25,7 +28,15 @@ const clusterPatience = 50 * time.Second
 
 // clusterResult is what several nodes on one machine, with one PostgreSQL, show of each other.
 type clusterResult struct {
-	Skipped    string            `json:"skipped,omitempty"` // why nothing was measured
+	Skipped string       `json:"skipped,omitempty"` // why nothing was measured
+	Three   *threeResult `json:"three,omitempty"`
+	Hold    *holdResult  `json:"hold,omitempty"`
+	Join    *joinResult  `json:"join,omitempty"`
+	Plan    *planResult  `json:"plan,omitempty"` // when hold and join were measured
+}
+
+// threeResult is of three nodes.
+type threeResult struct {
 	Nodes      int               `json:"nodes"`
 	Sessions   int               `json:"sessions"`             // of one node
 	Watch      *watchResult      `json:"watch,omitempty"`      // a session of the first node, at a watcher of the last
@@ -55,17 +66,10 @@ type clusterRevoke struct {
 	Everywhere float64 `json:"everywhereMs"` // until every node lists none, asked once all clients were told
 }
 
-// nodes are the servers of the measurement, each with what asks it.
-type nodes struct {
-	servers []*benchServer
-	asks    []*bench
-	partial []chan struct{} // of each, holds one: an answer said that nodes are missing
-}
-
-// cluster starts the nodes and measures them.
+// cluster makes the parts that are wanted, each with nodes and a database of its own.
 func (b *bench) cluster(ctx context.Context, errs io.Writer) (*clusterResult, error) {
-	r := &clusterResult{Nodes: clusterNodes, Sessions: b.cmd.Sessions}
-	postgres, err := pgserver.Start(ctx, "fsync=on", "max_connections=60")
+	r := &clusterResult{}
+	postgres, err := pgserver.Start(ctx, "fsync=on", "max_connections=200")
 	if errors.Is(err, pgserver.ErrAbsent) {
 		r.Skipped = err.Error()
 		return r, nil
@@ -74,8 +78,35 @@ func (b *bench) cluster(ctx context.Context, errs io.Writer) (*clusterResult, er
 		return nil, err
 	}
 	defer postgres.Close()
+	for _, part := range []struct {
+		name string
+		do   func(database string) error
+	}{
+		{partThree, func(database string) (err error) { r.Three, err = b.three(ctx, database, errs); return err }},
+		{partHold, func(database string) (err error) { r.Hold, err = b.hold(ctx, database, errs); return err }},
+		{partJoin, func(database string) (err error) { r.Join, err = b.join(ctx, database, errs); return err }},
+	} {
+		if !slices.Contains(b.cmd.Part, part.name) {
+			continue
+		}
+		if err := postgres.Exec(ctx, "postgres", "CREATE DATABASE bench_"+part.name+" TEMPLATE template0"); err != nil {
+			return nil, err
+		}
+		if err := part.do(postgres.URL("bench_" + part.name)); err != nil {
+			return nil, fmt.Errorf("%s: %w", part.name, err)
+		}
+	}
+	if r.Hold != nil && r.Join != nil {
+		r.Plan = b.cmd.plan(r.Hold, r.Join)
+	}
+	return r, nil
+}
+
+// three measures three nodes, of which only the first has sessions but for the last measurement.
+func (b *bench) three(ctx context.Context, database string, errs io.Writer) (*threeResult, error) {
+	r := &threeResult{Nodes: clusterNodes, Sessions: b.cmd.Sessions}
 	b.progress("starting %d nodes", clusterNodes)
-	all, err := b.startNodes(ctx, postgres.URL("postgres"), errs)
+	all, err := b.startNodes(ctx, database, make([]serverOrder, clusterNodes), errs)
 	defer all.stop()
 	if err != nil {
 		return nil, err
@@ -97,137 +128,9 @@ func (b *bench) cluster(ctx context.Context, errs io.Writer) (*clusterResult, er
 	return r, nil
 }
 
-// startNodes starts all and waits until each sees the others. What it returns is to be stopped even with an error.
-func (b *bench) startNodes(ctx context.Context, database string, errs io.Writer) (*nodes, error) {
-	all := &nodes{}
-	addrs, err := freeAddresses(ctx, clusterNodes)
-	if err != nil {
-		return all, err
-	}
-	tenant, shared := newBenchTenant(), secret(32)
-	for i, addr := range addrs {
-		srv, err := startServerOf(ctx, tenant, serverOrder{Node: "srv-0" + strconv.Itoa(i+1), Database: database,
-			Cluster: server.ClusterConfig{Listen: addr, Peers: strings.Join(addrs, ","), Secret: shared}}, errs)
-		if err != nil {
-			return all, err
-		}
-		one := *b
-		all.servers, all.asks, all.partial = append(all.servers, srv), append(all.asks, &one), append(all.partial, make(chan struct{}, 1))
-		if err := all.reach(ctx, i); err != nil {
-			return all, err
-		}
-	}
-	if err := all.whole(ctx); err != nil {
-		return all, err
-	}
-	for _, one := range all.asks {
-		if _, err := one.warm(ctx); err != nil {
-			return all, err
-		}
-	}
-	return all, all.await(ctx, clusterNodes-1, 0)
-}
-
-// freeAddresses finds loopback addresses where nobody listens.
-func freeAddresses(ctx context.Context, n int) (addrs []string, err error) {
-	var lc net.ListenConfig
-	for range n {
-		l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = l.Close() }() // all at the end, so that they differ
-		addrs = append(addrs, l.Addr().String())
-	}
-	return addrs, nil
-}
-
-func (a *nodes) stop() {
-	for _, srv := range a.servers {
-		srv.stop()
-	}
-}
-
-// reach prepares to ask the i-th node, which listens elsewhere after each start.
-func (a *nodes) reach(ctx context.Context, i int) (err error) {
-	b := a.asks[i]
-	b.target = a.servers[i].target
-	if err := b.reach(ctx); err != nil {
-		return err
-	}
-	b.m, err = client.NewManage(client.ManageConfig{URL: b.target.URL, Key: b.target.Key, OnPartial: func(string) {
-		select {
-		case a.partial[i] <- struct{}{}:
-		default:
-		}
-	}})
-	return err
-}
-
-// across is a bench whose sessions are of the first node, and whose operator is at the last.
-func (a *nodes) across() *bench {
-	b := *a.asks[clusterNodes-1]
-	b.dial = a.asks[0].dial
-	return &b
-}
-
-// whole waits until every node has the rows of every other.
-func (a *nodes) whole(ctx context.Context) error {
-	return eventually(ctx, "not every node sees the others", func(ctx context.Context) (bool, error) {
-		for _, b := range a.asks {
-			sums, err := b.metrics(ctx)
-			if err != nil || sums["rollcall_cluster_live_peers"] != clusterNodes-1 || sums["rollcall_cluster_missing_nodes"] > 0 {
-				return false, err
-			}
-		}
-		return true, nil
-	})
-}
-
-// await waits until the i-th node lists so many sessions, and says that it knows them all.
-func (a *nodes) await(ctx context.Context, i, want int) error {
-	listed := 0
-	err := eventually(ctx, fmt.Sprintf("srv-0%d does not list %d sessions", i+1, want), func(ctx context.Context) (done bool, err error) {
-		var partial bool
-		listed, partial, err = a.listed(ctx, i)
-		return listed == want && !partial, err
-	})
-	if err != nil {
-		return fmt.Errorf("%w, but %d", err, listed)
-	}
-	return nil
-}
-
-// listed returns how many sessions the i-th node lists, and whether it says that nodes are missing.
-func (a *nodes) listed(ctx context.Context, i int) (total int, partial bool, err error) {
-	select {
-	case <-a.partial[i]:
-	default:
-	}
-	list, err := a.asks[i].m.Live(ctx, client.Query{Application: a.asks[i].target.Application, PageSize: 10})
-	if err != nil {
-		return 0, false, err
-	}
-	return list.Total, len(a.partial[i]) > 0, nil
-}
-
-// eventually asks every 5 ms until the answer is yes, for clusterPatience.
-func eventually(ctx context.Context, otherwise string, done func(context.Context) (bool, error)) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, clusterPatience, errors.New(otherwise))
-	defer cancel()
-	for {
-		if yes, err := done(ctx); yes || err != nil && ctx.Err() == nil {
-			return err
-		}
-		if err := pause(ctx, 5*time.Millisecond); err != nil {
-			return err
-		}
-	}
-}
-
 // lose gives the first node sessions, restarts the last, then kills the first.
-func (a *nodes) lose(ctx context.Context, r *clusterResult, errs io.Writer) (err error) {
-	first, last := a.asks[0], clusterNodes-1
+func (a *nodes) lose(ctx context.Context, r *threeResult, errs io.Writer) (err error) {
+	first, last := a.asks[0], len(a.asks)-1
 	crowd, err := startCrowd(ctx, first.target, r.Sessions, first.cmd.Concurrency, errs)
 	if err != nil {
 		return err
@@ -341,7 +244,7 @@ func (a *nodes) revoke(ctx context.Context, errs io.Writer) (*clusterRevoke, err
 	defer func() { everybody.stop() }()
 	sessions, connected := a.asks[0].cmd.Sessions, 0
 	for i, b := range a.asks {
-		share := (i+1)*sessions/clusterNodes - i*sessions/clusterNodes
+		share := shareOf(sessions, len(a.asks), i)
 		if share == 0 {
 			continue
 		}
@@ -352,11 +255,11 @@ func (a *nodes) revoke(ctx context.Context, errs io.Writer) (*clusterRevoke, err
 		everybody.children = append(everybody.children, c.children...)
 		connected += share - c.connected.Failed
 	}
-	if err := a.await(ctx, clusterNodes-1, connected); err != nil {
+	if err := a.await(ctx, len(a.asks)-1, connected); err != nil {
 		return nil, err
 	}
 	start := time.Now()
-	v, err := a.asks[clusterNodes-1].revoke(ctx, everybody)
+	v, err := a.asks[len(a.asks)-1].revoke(ctx, everybody)
 	if err != nil {
 		return nil, err
 	}
@@ -368,11 +271,42 @@ func (a *nodes) revoke(ctx context.Context, errs io.Writer) (*clusterRevoke, err
 	return &clusterRevoke{revokeResult: *v, Everywhere: millis(time.Since(start))}, nil
 }
 
-// failure returns what nodes must not do; slow is not broken.
+// failure returns what was found broken.
 func (r *clusterResult) failure() error {
-	if r.Skipped != "" {
-		return nil
+	var errs []error
+	if r.Three != nil {
+		errs = append(errs, r.Three.failure())
 	}
+	if r.Hold != nil {
+		errs = append(errs, r.Hold.failure())
+	}
+	if r.Join != nil {
+		errs = append(errs, r.Join.failure())
+	}
+	return errors.Join(errs...)
+}
+
+func (r *clusterResult) table(t *table, row func(name string, q quantiles, note string)) {
+	line := func(name, note string) { t.add(name, "", "", "", "").set(4, note) }
+	if r.Skipped != "" {
+		line("cluster", "not measured: "+r.Skipped)
+	}
+	if r.Three != nil {
+		r.Three.table(line, row)
+	}
+	if r.Hold != nil {
+		r.Hold.table(line, row)
+	}
+	if r.Join != nil {
+		r.Join.table(line)
+	}
+	if r.Plan != nil {
+		r.Plan.table(line)
+	}
+}
+
+// failure returns what nodes must not do; slow is not broken.
+func (r *threeResult) failure() error {
 	switch v := r.Revoke; {
 	case r.Restart.Listed != r.Sessions:
 		return fmt.Errorf("cluster: of %d sessions elsewhere a node that was restarted lists %d", r.Sessions, r.Restart.Listed)
@@ -386,12 +320,7 @@ func (r *clusterResult) failure() error {
 	return nil
 }
 
-func (r *clusterResult) table(t *table, row func(name string, q quantiles, note string)) {
-	line := func(name, note string) { t.add(name, "", "", "", "").set(4, note) }
-	if r.Skipped != "" {
-		line("cluster", "not measured: "+r.Skipped)
-		return
-	}
+func (r *threeResult) table(line func(name, note string), row func(name string, q quantiles, note string)) {
 	row("cluster: connect to welcome", r.Watch.Opened, "PostgreSQL")
 	row("cluster: connect to added", r.Watch.Added, "at another node")
 	row("cluster: disconnect to event", r.Disconnect.Event, "from another node")

@@ -13,8 +13,8 @@ import (
 )
 
 func TestClusterFailure(t *testing.T) {
-	sound := func() *clusterResult {
-		return &clusterResult{
+	sound := func() *threeResult {
+		return &threeResult{
 			Nodes: 3, Sessions: 10, Watch: &watchResult{}, Disconnect: &disconnectResult{},
 			Restart: &restartResult{Ready: 0.1, Complete: 9, Listed: 10},
 			Kill:    &killResult{List: []float64{3, 9}, Stream: []float64{3, 9}, Slowest: 9},
@@ -22,24 +22,23 @@ func TestClusterFailure(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct {
-		change func(*clusterResult)
+		change func(*threeResult)
 		want   string // "" = sound
 	}{
-		"slow is not broken":             {func(*clusterResult) {}, ""},
-		"nothing was measured":           {func(r *clusterResult) { *r = clusterResult{Skipped: "no PostgreSQL"} }, ""},
-		"a restarted node lacks some":    {func(r *clusterResult) { r.Restart.Listed = 9 }, "restarted lists 9"},
-		"a restarted node has ghosts":    {func(r *clusterResult) { r.Restart.Listed = 11 }, "restarted lists 11"},
-		"a list keeps the dead":          {func(r *clusterResult) { r.Kill.List[1] = 0 }, "killed"},
-		"a stream keeps the dead":        {func(r *clusterResult) { r.Kill.Stream[0] = 0 }, "killed"},
-		"revoke-all counts too few":      {func(r *clusterResult) { r.Revoke.Count = 9 }, "counted 9"},
-		"revoke-all counts twice":        {func(r *clusterResult) { r.Revoke.Count = 20 }, "counted 20"},
-		"a client was not told":          {func(r *clusterResult) { r.Revoke.Events = 9 }, "told 9"},
-		"a client was told wrongly":      {func(r *clusterResult) { r.Revoke.Wrong = 1 }, "1 clients"},
-		"a session is left after revoke": {func(r *clusterResult) { r.Revoke.Listed = 1 }, "1 sessions were listed"},
+		"slow is not broken":             {func(*threeResult) {}, ""},
+		"a restarted node lacks some":    {func(r *threeResult) { r.Restart.Listed = 9 }, "restarted lists 9"},
+		"a restarted node has ghosts":    {func(r *threeResult) { r.Restart.Listed = 11 }, "restarted lists 11"},
+		"a list keeps the dead":          {func(r *threeResult) { r.Kill.List[1] = 0 }, "killed"},
+		"a stream keeps the dead":        {func(r *threeResult) { r.Kill.Stream[0] = 0 }, "killed"},
+		"revoke-all counts too few":      {func(r *threeResult) { r.Revoke.Count = 9 }, "counted 9"},
+		"revoke-all counts twice":        {func(r *threeResult) { r.Revoke.Count = 20 }, "counted 20"},
+		"a client was not told":          {func(r *threeResult) { r.Revoke.Events = 9 }, "told 9"},
+		"a client was told wrongly":      {func(r *threeResult) { r.Revoke.Wrong = 1 }, "1 clients"},
+		"a session is left after revoke": {func(r *threeResult) { r.Revoke.Listed = 1 }, "1 sessions were listed"},
 	} {
 		r := sound()
 		c.change(r)
-		err := (&benchResult{Cluster: r}).failure()
+		err := (&benchResult{Cluster: &clusterResult{Three: r}}).failure()
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}

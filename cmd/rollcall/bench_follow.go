@@ -21,7 +21,8 @@ type follower struct {
 
 	mu    sync.Mutex
 	notes []note
-	err   error // why the stream ended before it was told to
+	page  client.Page // as the stream has it
+	err   error       // why the stream ended before it was told to
 }
 
 // note is one message of a stream.
@@ -52,6 +53,9 @@ func (f *follower) read(ctx context.Context) {
 		f.mu.Lock()
 		for _, m := range step.Messages {
 			f.notes = append(f.notes, noteOf(m, at))
+		}
+		if len(step.Messages) > 0 {
+			f.page = step.Page
 		}
 		if err != nil && ctx.Err() == nil {
 			f.err = err
@@ -84,6 +88,13 @@ func (f *follower) all() []note {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.notes)
+}
+
+// view returns the page as the stream has it.
+func (f *follower) view() api.View {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.page.Clone().View
 }
 
 // failure returns why the stream has ended; nil while it goes on.

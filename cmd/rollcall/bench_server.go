@@ -23,6 +23,7 @@ import (
 type serverOrder struct {
 	Dir    string         `json:"dir"`
 	Rows   int            `json:"rows"`  // synthetic ones
+	Skip   int            `json:"skip"`  // how many of the synthetic ones other nodes have
 	Drain  time.Duration  `json:"drain"` // how long a clean stop may take; 0 = 5 s
 	Limits gateway.Limits `json:"limits"`
 	// Denials is how long denials outlast their tokens, and how often they are purged; 0 = as usual.
@@ -39,12 +40,16 @@ type serverReady struct {
 	Ops  string `json:"ops"` // of the ops listener
 	PID  int    `json:"pid"`
 	Heap int64  `json:"heapBytes"` // what the synthetic rows take
+
+	Empty int64 `json:"emptyHeapBytes"` // what there was before them
 }
 
 // churnOrder changes how the server's synthetic rows change. Each is answered with a churnReport of the time since the last one.
 type churnOrder struct {
 	PerSecond int  `json:"perSecond"` // 0 = as it is
 	Halt      bool `json:"halt"`
+	Most      int  `json:"most"`  // with PerSecond: how many changes to make; 0 = no end
+	Touch     bool `json:"touch"` // with PerSecond: activity alone
 }
 
 type benchServerCmd struct{}
@@ -73,11 +78,12 @@ func (benchServerCmd) Run(ctx context.Context, io *stdio) error {
 	}
 	source := newSynthetic(api.MustID[api.Organization](benchOrganization), api.MustID[api.Application](demoApplication), order.Rows,
 		api.MillisOf(time.Now()))
+	source.node, source.skip = order.Node, order.Skip
 	before := heapInUse()
 	if err := source.fill(srv.Rows(), order.Rows); err != nil {
 		return err
 	}
-	ready := serverReady{URL: "http://" + srv.Addr(), Ops: "http://" + srv.OpsAddr(), PID: os.Getpid(), Heap: heapInUse() - before}
+	ready := serverReady{URL: "http://" + srv.Addr(), Ops: "http://" + srv.OpsAddr(), PID: os.Getpid(), Heap: heapInUse() - before, Empty: before}
 	if err := out.Encode(ready); err != nil {
 		return err
 	}
@@ -109,7 +115,7 @@ func (c *churn) obey(ctx context.Context, in *json.Decoder, out *json.Encoder) e
 		report := c.report()
 		if order.PerSecond > 0 {
 			c.halt()
-			c.start(ctx, order.PerSecond)
+			c.start(ctx, order)
 		}
 		if err := out.Encode(report); err != nil {
 			return err

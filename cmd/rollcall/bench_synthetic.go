@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -18,6 +19,8 @@ type synthetic struct {
 	org  api.OrganizationID
 	app  api.ApplicationID
 	base api.Millis // when the first one came
+	node string     // that opened them; "" = bench
+	skip int        // how many of the sessions before are another source's
 }
 
 const (
@@ -38,12 +41,12 @@ func (s synthetic) row(n int) registry.Row {
 
 // rowAt is row with another time.
 func (s synthetic) rowAt(n int, at api.Millis) registry.Row {
-	rng := rand.New(rand.NewPCG(syntheticSeed, uint64(n)))
+	rng := rand.New(rand.NewPCG(syntheticSeed, uint64(s.skip+n)))
 	id := syntheticID(rng, at)
 	one := func(list []string) string { return list[rng.IntN(len(list))] }
 	login := one(firstNames[:8]) + "." + one(lastNames[:8]) // those of ASCII
 	return registry.Row{
-		Organization: s.org, Application: s.app, Session: id, ServerID: api.NewServerID("bench", id), CreatedAt: at,
+		Organization: s.org, Application: s.app, Session: id, ServerID: api.NewServerID(cmp.Or(s.node, "bench"), id), CreatedAt: at,
 		License: fmt.Sprintf("%s-%06X-%06X", one([]string{"PRO", "PRO", "EDU", "ENT", "OEM"}), rng.IntN(1<<24), rng.IntN(1<<24)),
 		IP: fmt.Sprintf("%s.%d.%d.%d", one([]string{"10", "17", "31", "46", "62", "77", "80", "91"}),
 			100+rng.IntN(156), 10+rng.IntN(90), 100+rng.IntN(156)),

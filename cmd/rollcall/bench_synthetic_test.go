@@ -50,7 +50,7 @@ func TestSyntheticRows(t *testing.T) {
 func TestChurn(t *testing.T) {
 	s, reg := testSynthetic(t, 200)
 	c := newChurn(reg, s, 200)
-	c.start(context.Background(), 20_000)
+	c.start(context.Background(), churnOrder{PerSecond: 20_000})
 	time.Sleep(200 * time.Millisecond)
 	c.halt()
 	r := c.report()

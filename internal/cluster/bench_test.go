@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -11,46 +12,57 @@ import (
 	"github.com/rollcallhq/rollcall/internal/registry"
 )
 
-// benchRows are changes that differ as sessions do.
+// benchRows are changes that differ as sessions do: what their texts have in common decides what the index costs.
 func benchRows(n int) []registry.RowChange {
 	changes := benchChanges(n)
 	for i := range changes {
 		row := &changes[i].Row
 		row.CreatedAt += api.Millis(i)
-		row.License, row.Login = fmt.Sprintf("LIC-%013d", i), fmt.Sprintf("someone-%012d", i)
-		row.ClientID, row.IP = fmt.Sprintf("client-%05d", i%100_000), fmt.Sprintf("203.0.%d.%d", i/250%250, i%250)
+		rng := rand.New(rand.NewPCG(1, uint64(i)))
+		row.License = fmt.Sprintf("PRO-%06X-%06X", rng.IntN(1<<24), rng.IntN(1<<24))
+		row.IP = fmt.Sprintf("91.%d.%d.%d", 100+rng.IntN(156), 10+rng.IntN(90), 100+rng.IntN(156))
+		row.ClientID, row.Login = fmt.Sprintf("client-%05x", rng.IntN(1<<20)), fmt.Sprintf("someone-%012d", i)
 	}
 	return changes
 }
 
 // BenchmarkFollow is what a node does for another's changes: it reads batches of 100 and changes its registry, in which there are
-// 100,000 rows and their index.
+// rows and their index. Half of the changes are sessions that come, half are any that go.
 func BenchmarkFollow(b *testing.B) {
+	for _, rows := range []int{1_000, 100_000, 1_000_000} {
+		if rows < 1_000_000 || !testing.Short() {
+			b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) { benchFollow(b, rows) })
+		}
+	}
+}
+
+func benchFollow(b *testing.B, rows int) {
 	r := registry.New(registry.Config{Node: "a"})
 	row := benchChanges(1)[0].Row
 	r.SetApplication(row.Organization, row.Application, registry.Gate{State: api.ApplicationActive}, 0)
-	all := benchRows(200_000)
-	r.Follow("srv-01", all[:100_000])
-	var batches [][]byte
-	for _, way := range [][2]int{{100_000, 0}, {0, 100_000}} { // there and back: as many rows come as go
-		for at := 0; at < 100_000; at += 50 {
-			changes := make([]registry.RowChange, 0, 100)
-			for i := at; i < at+50; i++ {
-				changes = append(changes, all[way[0]+i], registry.RowChange{Kind: registry.RowGone, Row: all[way[1]+i].Row})
-			}
-			msg, _ := appendChanges(appendHeader(nil, header{kind: kindBatch, node: "srv-01", incarnation: 1}), "srv-01", changes, math.MaxInt)
-			batches = append(batches, msg)
+	live := benchRows(rows)
+	r.Follow("srv-01", live)
+	come := benchRows(rows + 50*b.N)[rows:]
+	batches := make([][]byte, b.N)
+	for i := range batches {
+		changes := make([]registry.RowChange, 0, 100)
+		for range 50 {
+			gone := &live[rand.IntN(rows)]
+			changes = append(changes, registry.RowChange{Kind: registry.RowGone, Row: gone.Row}, come[0])
+			*gone, come = come[0], come[1:]
 		}
+		batches[i], _ = appendChanges(appendHeader(nil, header{kind: kindBatch, node: "srv-01", incarnation: 1}), "srv-01", changes, math.MaxInt)
 	}
 	b.ResetTimer()
+	before := used()
 	for i := range b.N {
-		m, err := parseMessage(batches[i%len(batches)])
+		m, err := parseMessage(batches[i])
 		if err != nil {
 			b.Fatal(err)
 		}
 		r.Follow("srv-01", m.changes)
 	}
-	b.ReportMetric(b.Elapsed().Seconds()/float64(b.N)/100*1e6, "s/million")
+	b.ReportMetric((used()-before).Seconds()/float64(b.N)/100*1e6, "cpu-s/million")
 }
 
 // BenchmarkJoin is a node that joins one that has so many rows, until it shows them.

@@ -186,6 +186,12 @@ func (n *Node) Peers() []Peer {
 	return peers
 }
 
+// pulling tells whether any peer's roster is on its way.
+func (n *Node) pulling() bool {
+	now := time.Now()
+	return slices.ContainsFunc(n.everyPeer(), func(p *peer) bool { return p.describe(now).State == PeerPulling })
+}
+
 func (n *Node) everyPeer() []*peer {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -8,6 +8,8 @@ import (
 // metrics are the node's.
 type metrics struct {
 	sent, received, unsent, malformed, overflowed, pulls, gaps, deaths prometheus.Counter
+
+	messages, logBytes, snapshotBytes prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, n *Node) *metrics {
@@ -38,7 +40,13 @@ func newMetrics(reg prometheus.Registerer, n *Node) *metrics {
 		reg.MustRegister(missingNodes{n, prometheus.NewDesc("rollcall_cluster_node_missing", "1 for each node whose rows are not, or not all, here.",
 			[]string{"node"}, nil)})
 	}
+	bytes := with.NewCounterVec(prometheus.CounterOpts{Name: "rollcall_cluster_sent_bytes_total",
+		Help: "Bytes of messages to all other nodes (log) and of answers to one (snapshot)."}, []string{"what"})
 	return &metrics{
+		messages:      counter("messages_sent", "Messages to all other nodes."),
+		logBytes:      bytes.WithLabelValues("log"),
+		snapshotBytes: bytes.WithLabelValues("snapshot"),
+
 		sent:       counter("changes_sent", "Changes of rows of this node that were published."),
 		received:   counter("changes_received", "Changes of rows of other nodes that were followed."),
 		unsent:     counter("unsent", "Messages that the bus did not take."),

@@ -16,6 +16,9 @@ const (
 	earlyChanges = 200_000
 )
 
+// indexPatience is how long the rows of one peer wait to be indexed for the rosters of others, one of which may never come.
+const indexPatience = 10 * time.Second
+
 // peer is another node, as this one sees it: an inbox that the bus fills, and a goroutine that follows the peer's log.
 type peer struct {
 	node *Node
@@ -45,6 +48,8 @@ type progress struct {
 	dropAt   time.Time          // when rows of an earlier incarnation go, if the pull is not over by then
 	lastTick time.Time
 	excused  time.Time // a silence counts from then on at the earliest
+
+	unindexed time.Time // since when there are rows of a swap that are not indexed; zero = there are none
 
 	// While the roster is pulled; pages is nil else.
 	cancel   context.CancelFunc
@@ -273,7 +278,18 @@ func (p *peer) swap() {
 	p.shown, p.dropAt, p.required = true, time.Time{}, 0
 	p.lose(p.node.cfg.Registry.Swap(roster))
 	p.move(func() { p.state = PeerLive })
-	p.node.cfg.Registry.BuildIndexes() // the rows are seen already
+	p.unindexed = time.Now()
+	p.index(p.unindexed)
+}
+
+// index has the rows that a swap brought indexed, which they need not be to be seen: once the rosters of the other nodes are here as
+// well, for those are waited for.
+func (p *peer) index(now time.Time) {
+	if p.unindexed.IsZero() || p.node.pulling() && now.Sub(p.unindexed) < indexPatience {
+		return
+	}
+	p.unindexed = time.Time{}
+	p.node.cfg.Registry.BuildIndexes()
 }
 
 // watch looks after silence and gaps, and returns true when the peer may be forgotten.
@@ -283,6 +299,7 @@ func (p *peer) watch(ctx context.Context, now time.Time) (forget bool) {
 		p.excused = now // it was this process that stood still
 	}
 	p.lastTick = now
+	p.index(now)
 	p.mu.Lock()
 	heardAt := p.heardAt
 	if p.excused.After(heardAt) {

@@ -151,3 +151,26 @@ func TestChangesThatAreGivenUpArePulled(t *testing.T) {
 		}
 	})
 }
+
+// TestIndexWaitsForRosters: what a swap brought is indexed when no roster is on its way any more, and waits for no peer that never
+// sends its own.
+func TestIndexWaitsForRosters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := testNode(t, "a", new(Memory).Bus())
+		here, slow := newPeer(n, "b"), newPeer(n, "c")
+		n.peers = map[string]*peer{"b": here, "c": slow}
+		here.state, slow.state = PeerLive, PeerPulling
+		start := time.Now()
+		here.unindexed = start
+		if here.index(start.Add(indexPatience - 1)); here.unindexed.IsZero() {
+			t.Error("indexed while a roster is on its way")
+		}
+		if here.index(start.Add(indexPatience)); !here.unindexed.IsZero() {
+			t.Error("it waits for a roster that does not come")
+		}
+		here.unindexed, slow.state = start, PeerLive
+		if here.index(start); !here.unindexed.IsZero() {
+			t.Error("not indexed though all rosters are here")
+		}
+	})
+}

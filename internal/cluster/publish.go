@@ -98,7 +98,10 @@ func (n *Node) beat(hello bool) {
 func (n *Node) broadcast(msg []byte) {
 	if err := n.cfg.Bus.Broadcast(msg); err != nil {
 		n.metrics.unsent.Inc()
+		return
 	}
+	n.metrics.messages.Inc()
+	n.metrics.logBytes.Add(float64(len(msg)))
 }
 
 // sayHello has a heartbeat sent before the next one is due.
@@ -134,5 +137,7 @@ func (n *Node) snapshot(ctx context.Context, after registry.RosterPosition) []by
 		}
 		p.to = end.sequence
 	}
-	return encodePage(p, rows)
+	answer := encodePage(p, rows)
+	n.metrics.snapshotBytes.Add(float64(len(answer)))
+	return answer
 }

@@ -112,21 +112,32 @@ func (p *posting) remove(i uint16, slotBits uint) {
 			return
 		}
 		b.words[i/64] &^= 1 << (i % 64)
-		if b.count--; b.count > dense(slotBits)/2 {
-			return
-		}
-		p.list = make([]uint16, 0, b.count)
-		for i := range members(b.words) {
-			p.list = append(p.list, uint16(i))
-		}
-		p.bitmap = nil
+		b.count--
+		p.settle(slotBits)
 		return
 	}
 	if at, found := slices.BinarySearch(p.list, i); found {
 		p.list = slices.Delete(p.list, at, at+1)
-		if n := len(p.list); cap(p.list) > 2*n+8 {
-			p.list = append(make([]uint16, 0, n+n/4), p.list...)
-		}
+		p.clip()
+	}
+}
+
+// settle makes a bitmap of few slots a list.
+func (p *posting) settle(slotBits uint) {
+	b := p.bitmap
+	if b.count > dense(slotBits)/2 {
+		return
+	}
+	p.list, p.bitmap = make([]uint16, 0, b.count), nil
+	for i := range members(b.words) {
+		p.list = append(p.list, uint16(i))
+	}
+}
+
+// clip gives back the memory of a list that has become short.
+func (p *posting) clip() {
+	if n := len(p.list); cap(p.list) > 2*n+8 {
+		p.list = append(make([]uint16, 0, n+n/4), p.list...)
 	}
 }
 
@@ -218,12 +229,21 @@ func (x *postings) remove(grams []gram, i int) {
 		if p.remove(uint16(i), x.slotBits); p.count() > 0 {
 			continue
 		}
-		if g.isByte() {
-			x.bytes[g] = nil
-		} else {
-			delete(x.of, g)
-		}
+		x.forget(g)
 	}
+	x.shrink()
+}
+
+func (x *postings) forget(g gram) {
+	if g.isByte() {
+		x.bytes[g] = nil
+	} else {
+		delete(x.of, g)
+	}
+}
+
+// shrink gives back the memory of a map that has become small.
+func (x *postings) shrink() {
 	if x.peak > 4*len(x.of)+64 {
 		small := make(map[gram]*posting, len(x.of))
 		maps.Copy(small, x.of)

@@ -94,7 +94,7 @@ type slots struct {
 	bits   uint // a block has up to 1<<bits slots
 	blocks []*block
 	live   int
-	free   int // slots without a row that lie before one with a row of the same block
+	free   int // slots that a row may take, of those that blocks have
 
 	indexFrom int
 	indexing  bool
@@ -104,11 +104,12 @@ type slots struct {
 
 // block is a stretch of slots.
 type block struct {
-	rows []*entry // nil in a free slot; the last is not nil
+	rows []*entry // nil in a slot without a row; the last slot is not free
 	free []uint64 // a bit a slot, set in the free ones
 	live int
 
 	index *postings // of the rows before indexEnd; nil for none
+	gone  graves    // slots whose rows were removed and are in the index yet
 }
 
 func (s *slots) at(at slot) *entry { return s.blocks[at>>s.bits].rows[at&(1<<s.bits-1)] }
@@ -122,7 +123,7 @@ func (s *slots) set(at slot, e *entry) {
 }
 
 func (s *slots) put(e *entry) slot {
-	i := slices.IndexFunc(s.blocks, func(b *block) bool { return b.live < 1<<s.bits })
+	i := slices.IndexFunc(s.blocks, func(b *block) bool { return b.live+b.gone.count < 1<<s.bits })
 	if i < 0 {
 		i = len(s.blocks)
 		s.blocks = append(s.blocks, &block{})
@@ -141,7 +142,7 @@ func (s *slots) put(e *entry) slot {
 
 func (s *slots) putIn(b *block, e *entry) int {
 	b.live++
-	if b.live <= len(b.rows) {
+	if b.live+b.gone.count <= len(b.rows) {
 		s.free--
 		for i, word := range b.free {
 			if word != 0 {
@@ -161,13 +162,38 @@ func (s *slots) putIn(b *block, e *entry) int {
 
 func (s *slots) clear(at slot) {
 	b, i := s.blocks[at>>s.bits], int(at&(1<<s.bits-1))
-	s.unindex(at, b.rows[i])
 	b.rows[i] = nil
-	b.free[i/64] |= 1 << (i % 64)
 	b.live--
 	s.live--
+	if at < s.indexEnd {
+		b.gone.bury(i, s.bits)
+	} else {
+		s.release(b, i)
+	}
+	if b.live == 0 {
+		s.unindexBlock(b)
+	} else {
+		for _, i := range b.gone.sweep(b.index, b.live) {
+			s.release(b, i)
+		}
+		s.shorten(b)
+	}
+	s.buildIndex(indexStep)
+	for n := len(s.blocks); n > 0 && s.blocks[n-1].live == 0; n-- {
+		s.blocks[n-1] = nil
+		s.blocks = s.blocks[:n-1]
+	}
+}
+
+// release makes a slot free that has no row.
+func (s *slots) release(b *block, i int) {
+	b.free[i/64] |= 1 << (i % 64)
 	s.free++
-	for n := len(b.rows) - 1; n >= 0 && b.rows[n] == nil; n-- {
+}
+
+// shorten takes off free slots at the end of a block.
+func (s *slots) shorten(b *block) {
+	for n := len(b.rows) - 1; n >= 0 && b.free[n/64]&(1<<(n%64)) != 0; n-- {
 		b.rows = b.rows[:n]
 		b.free[n/64] &^= 1 << (n % 64)
 		s.free--
@@ -175,14 +201,15 @@ func (s *slots) clear(at slot) {
 	if cap(b.rows) > 4*len(b.rows)+64 {
 		b.rows, b.free = slices.Clone(b.rows), slices.Clone(b.free[:(len(b.rows)+63)/64])
 	}
-	if b.live == 0 {
-		b.index = nil
+}
+
+// unindexBlock drops a block's index.
+func (s *slots) unindexBlock(b *block) {
+	for i := range members(b.gone.slots) {
+		s.release(b, i)
 	}
-	s.buildIndex(indexStep)
-	for n := len(s.blocks); n > 0 && s.blocks[n-1].live == 0; n-- {
-		s.blocks[n-1] = nil
-		s.blocks = s.blocks[:n-1]
-	}
+	b.index, b.gone = nil, graves{}
+	s.shorten(b)
 }
 
 // indexStep is how many rows a change adds to an index that is being built: its building is over when a seventh more rows are
@@ -200,7 +227,7 @@ func (s *slots) buildIndex(n int) {
 	if s.indexing && s.live < s.indexFrom/2 {
 		s.indexing, s.indexEnd = false, 0
 		for _, b := range s.blocks {
-			b.index = nil
+			s.unindexBlock(b)
 		}
 	}
 	for ; n > 0 && s.indexing && !s.indexed(); n-- {
@@ -240,10 +267,13 @@ func (s *slots) unindex(at slot, e *entry) {
 // sparse tells whether moving the last row makes the table smaller soon.
 func (s *slots) sparse() bool { return s.free > s.live+1<<s.bits }
 
-// last returns the row in the last slot.
+// last returns the row that has the last slot of all.
 func (s *slots) last() place {
 	n := len(s.blocks) - 1
 	b := s.blocks[n]
 	i := len(b.rows) - 1
+	for b.rows[i] == nil {
+		i--
+	}
 	return place{b.rows[i], slot(n)<<s.bits | slot(i)}
 }

@@ -23,11 +23,13 @@ func (r *rows) check(t fataler) {
 		seen[p.slot] = true
 		return true
 	})
-	n, room := r.count(), 0
-	for _, b := range r.slots.blocks {
+	n, room, gone := r.count(), 0, 0
+	for i, b := range r.slots.blocks {
 		room += len(b.rows)
+		gone += b.gone.count
+		b.checkGraves(t, i, r.slots.bits)
 	}
-	if r.slots.live != n || r.sessions.count != n || room != n+r.slots.free {
+	if r.slots.live != n || r.sessions.count != n || room != n+r.slots.free+gone {
 		t.Fatalf("%d rows: %d in slots, %d in the directory, %d slots with %d free", n, r.slots.live, r.sessions.count, room, r.slots.free)
 	}
 	if r.slots.free > n+1<<r.slots.bits {
@@ -60,26 +62,48 @@ func (r *rows) checkIndex(t fataler) {
 		if b.index == nil && len(want) == 0 {
 			continue
 		}
-		n := len(b.index.of)
-		for _, p := range b.index.bytes {
-			if p != nil {
-				n++
-			}
-		}
-		if n != len(want) {
-			t.Fatalf("block %d: %d grams, of %d", i, n, len(want))
-		}
-		for g, in := range want {
+		for _, g := range b.index.grams() {
 			p := b.index.get(g)
-			if p == nil || p.count() != len(in) {
-				t.Fatalf("block %d, gram %x: %v, want %v", i, g, p, in)
+			living := make([]uint64, words(r.slots.bits))
+			if p.union(living); p.count() == 0 {
+				t.Fatalf("block %d, gram %x is there for nothing", i, g)
 			}
-			for j := range in {
-				if !p.has(uint16(j)) {
-					t.Fatalf("block %d, gram %x: %v, want %v", i, g, p, in)
+			b.gone.subtract(living)
+			n := 0
+			for j := range members(living) {
+				if n++; !want[g][j] {
+					t.Fatalf("block %d, gram %x: slot %d does not have it", i, g, j)
 				}
 			}
+			if n != len(want[g]) {
+				t.Fatalf("block %d, gram %x: %d slots, of %v", i, g, n, want[g])
+			}
+			delete(want, g)
 		}
+		if len(want) > 0 {
+			t.Fatalf("block %d: not indexed: %v", i, want)
+		}
+	}
+}
+
+// checkGraves: what is in a grave has no row and is not free, and sweeping keeps up.
+func (b *block) checkGraves(t fataler, i int, slotBits uint) {
+	t.Helper()
+	n := 0
+	for j := range members(b.gone.slots) {
+		if n++; j >= len(b.rows) || b.rows[j] != nil || b.free[j/64]&(1<<(j%64)) != 0 {
+			t.Fatalf("block %d, slot %d is not a grave", i, j)
+		}
+	}
+	most := 1<<slotBits/gravePart + 1
+	if b.index != nil {
+		most += 2 * (b.index.peak + len(b.index.bytes)) / sweepStep // a pass that began when there were more grams
+	}
+	if n != b.gone.count || n > most {
+		t.Fatalf("block %d: %d graves, counted as %d, at most %d", i, n, b.gone.count, most)
+	}
+	if last := len(b.rows) - 1; last >= 0 && b.free[last/64]&(1<<(last%64)) != 0 {
+		t.Fatalf("block %d ends with a free slot", i)
 	}
 }
 

@@ -95,6 +95,7 @@ func (b *block) search(q *Query, found []uint64) (count int, in Categories) {
 		}
 	}
 	if in != 0 {
+		b.gone.subtract(found)
 		for _, word := range found {
 			count += bits.OnesCount64(word)
 		}

@@ -83,3 +83,20 @@ func TestSignOutWithoutDatabase(t *testing.T) {
 	_, err = w.SignOut(t.Context(), "rubbish")
 	want(t, err, "", "")
 }
+
+// TestSignOutReachesOtherNodes: a node that was there already learns of it with the next look at the configuration.
+func TestSignOutReachesOtherNodes(t *testing.T) {
+	w := newWorld(t)
+	other, err := New(t.Context(), Config{Store: w.db, Now: w.clock.now})
+	want(t, err, "", "")
+	cookie, _ := w.SignIn(w.key(plainKey))
+	there, err := other.SignedIn(cookie, somewhere)
+	want(t, err, "", "")
+	_, err = w.SignOut(t.Context(), cookie)
+	want(t, err, "", "")
+	want(t, other.CatchUp(t.Context()), "", "")
+	_, err = other.SignedIn(cookie, somewhere)
+	want(t, err, api.CodeKeyInvalid, "sign-in has ended")
+	_, err = other.Recheck(there)
+	want(t, err, api.CodeKeyInvalid, "sign-in has ended")
+}

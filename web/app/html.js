@@ -6,5 +6,5 @@ import htm from "../vendor/htm.js";
 
 export const html = htm.bind(h);
 export { render } from "../vendor/preact.js";
-export { useCallback, useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "../vendor/hooks.js";
+export { useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "../vendor/hooks.js";
 export { batch, computed, effect, signal, untracked, useComputed, useSignal } from "../vendor/signals.js";

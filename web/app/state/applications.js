@@ -2,6 +2,7 @@
 import { computed, effect, signal } from "../html.js";
 import { account, may } from "./account.js";
 import { asked, explain, manage } from "./api.js";
+import { goDuration } from "../text/durations.js";
 import { go, route } from "./route.js";
 
 /**
@@ -65,14 +66,6 @@ async function list() {
     return [...apps.filter(app => app.state !== "archived"), ...apps.filter(app => app.state === "archived")];
   }
   return key && key.applications !== "all" ? key.applications.map(unknown) : [];
-}
-
-/** Milliseconds of a duration as Go writes it. @param {string} text */
-export function goDuration(text) {
-  const units = /** @type {Record<string, number>} */ ({ h: 3_600_000, m: 60_000, s: 1000, ms: 1 });
-  let sum = 0;
-  for (const [, n, unit] of text.matchAll(/([0-9.]+)(ms|h|m|s)/g)) sum += Number(n) * units[unit];
-  return sum;
 }
 
 // One that is not in the list may be newer than the list.

@@ -10,7 +10,7 @@ import { view } from "./route.js";
 export const series = signal(/** @type {SeriesPoint[] | null} */ (null));
 export const failed = signal(false);
 
-const EVERY = 10_000;
+const EVERY = 5000;
 
 effect(() => {
   const id = current.value?.id;

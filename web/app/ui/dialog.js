@@ -5,8 +5,12 @@ import { Button } from "./controls.js";
 
 /** @typedef {import("../html.js").Children} Children */
 
-/** @param {{title: Children, onClose: () => void, children: Children, class?: string, label?: string}} props */
-export function Dialog({ title, onClose, children, class: look = "ask" }) {
+/**
+ * The focus goes to what says autofocus: a field of the children, or else the title.
+ *
+ * @param {{title: Children, onClose: () => void, children: Children, class?: string, field?: boolean}} props field: the children have one
+ */
+export function Dialog({ title, onClose, children, class: look = "ask", field = false }) {
   const ref = useRef(/** @type {HTMLDialogElement | null} */ (null));
   const id = useId();
   useLayoutEffect(() => {
@@ -24,7 +28,7 @@ export function Dialog({ title, onClose, children, class: look = "ask" }) {
   return html`
     <dialog ref=${ref} class=${look} aria-labelledby=${id} onCancel=${cancel} onPointerDown=${onPointerDown}>
       <div class="sheet">
-        <header><h2 id=${id} tabindex="-1" autofocus>${title}</h2><${Button} kind="quiet" icon="close" label="Close" onClick=${onClose} /></header>
+        <header><h2 id=${id} tabindex="-1" autofocus=${!field}>${title}</h2><${Button} kind="quiet" icon="close" label="Close" onClick=${onClose} /></header>
         ${children}
       </div>
     </dialog>
@@ -35,11 +39,11 @@ export function Dialog({ title, onClose, children, class: look = "ask" }) {
  * A dialog that asks before it does what cannot be undone.
  *
  * @param {{
- *   title: Children, confirm: string, ready?: boolean, children: Children, onClose: () => void,
+ *   title: Children, confirm: string, ready?: boolean, field?: boolean, children: Children, onClose: () => void,
  *   act: () => Promise<void>,
  * }} props act rejects with what went wrong; when it is done the dialog closes
  */
-export function Ask({ title, confirm, ready = true, children, onClose, act }) {
+export function Ask({ title, confirm, ready = true, field, children, onClose, act }) {
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState("");
   const there = useRef(true);
@@ -58,7 +62,7 @@ export function Ask({ title, confirm, ready = true, children, onClose, act }) {
     if (there.current) setBusy(false);
   };
   return html`
-    <${Dialog} title=${title} onClose=${onClose}>
+    <${Dialog} title=${title} onClose=${onClose} field=${field}>
       <form onSubmit=${submit}>
         <div class="body">${children}${problem && html`<p class="problem" role="alert">${problem}</p>`}</div>
         <footer>
@@ -73,13 +77,25 @@ export function Ask({ title, confirm, ready = true, children, onClose, act }) {
 /** The operator's words, which the client is told. @param {{value: string, onInput: (value: string) => void, autofocus?: boolean}} props */
 export function Reason({ value, onInput, autofocus }) {
   const id = useId();
-  const input = useRef(/** @type {HTMLInputElement | null} */ (null));
-  useEffect(() => { if (autofocus) input.current?.focus(); }, []);
   return html`
     <div class="field">
       <label for=${id}>Reason <span class="hint">optional, shown to the client and kept</span></label>
-      <input id=${id} ref=${input} type="text" maxlength="256" autocomplete="off" value=${value}
+      <input id=${id} type="text" maxlength="256" autofocus=${autofocus} autocomplete="off" value=${value}
         onInput=${(/** @type {any} */ event) => onInput(event.target.value)} />
+    </div>
+  `;
+}
+
+/** Where it must be typed what is about to happen. @param {{label: Children, value: string, onInput: (value: string) => void, number?: boolean}} props */
+export function Confirm({ label, value, onInput, number }) {
+  const id = useId();
+  const input = useRef(/** @type {HTMLInputElement | null} */ (null));
+  useLayoutEffect(() => input.current?.focus(), []); // where it comes only once the dialog is open
+  return html`
+    <div class="field">
+      <label for=${id}>${label}</label>
+      <input id=${id} ref=${input} type="text" inputmode=${number ? "numeric" : undefined} autocomplete="off" spellcheck="false" value=${value}
+        autofocus data-confirm onInput=${(/** @type {any} */ event) => onInput(event.target.value)} />
     </div>
   `;
 }

@@ -1,5 +1,6 @@
 // The last hour: how many were live, and how many came and went each minute.
 import { html, useComputed, useEffect, useLayoutEffect, useRef } from "../html.js";
+import { now } from "../state/clock.js";
 import { view } from "../state/live.js";
 import { failed, series } from "../state/series.js";
 import { clock, count } from "../text/format.js";
@@ -38,6 +39,8 @@ function Plot({ points }) {
   const tip = useRef(/** @type {HTMLElement | null} */ (null));
   const plot = useRef(/** @type {uPlot | null} */ (null));
   const data = columns(points);
+  const second = now.value;
+  data[1][points.length - 1] = view.value?.total ?? data[1][points.length - 1]; // the running minute, as it is now
   const latest = useRef(data);
   latest.current = data;
   const summary = useComputed(() => describe(series.value ?? []));
@@ -60,7 +63,7 @@ function Plot({ points }) {
       plot.current = null;
     };
   }, []);
-  useEffect(() => plot.current?.setData(/** @type {any} */ (data)), [points]);
+  useEffect(() => plot.current?.setData(/** @type {any} */ (data)), [points, second]);
   return html`
     <div class="plot-space" role="img" aria-label=${summary}>
       <div ref=${space}></div>

@@ -22,7 +22,7 @@ export function Facts({ session }) {
       <${Fact} name="IP address" value=${details?.ipAddress} mono />
       <${Fact} name="Hostname" value=${session.hostname} />
       <${Fact} name="User agent" value=${session.userAgent} />
-      <dt>Authorized</dt><dd>${details?.authorized ? html`<${Badge} tone="good">yes<//>` : html`<${Badge} tone="warn">no<//> by the publishable key alone`}</dd>
+      <dt>Authorized</dt><dd>${details?.authorized ? html`<${Badge} tone="good">yes<//>` : html`<${Badge} tone="warn">no<//> <span>by the publishable key alone</span>`}</dd>
       <${Fact} name="Server ID" value=${details?.serverId} mono />
       <${Fact} name="Session ID" value=${session.id} mono />
     </dl>

@@ -12,7 +12,7 @@ export function Disconnect({ app, target, onClose }) {
     tell(ended ? `Disconnected ${target.who}.` : `${target.who} had already ended.`);
   };
   return html`
-    <${Ask} title="Disconnect this session?" confirm="Disconnect" onClose=${onClose} act=${act}>
+    <${Ask} title="Disconnect this session?" confirm="Disconnect" field onClose=${onClose} act=${act}>
       <p><strong><bdi>${target.who}</bdi></strong> is told, cut off, and its token is refused from now on. This cannot be undone.</p>
       <${Reason} value=${reason} onInput=${setReason} autofocus />
     <//>

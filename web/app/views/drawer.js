@@ -79,7 +79,7 @@ function Known({ session, who }) {
       <section><h3>History</h3><${History} session=${session} /></section>
     </div>
     <footer>
-      <${Copy} value=${JSON.stringify(session, null, 2)} label="Copy all as JSON">Copy as JSON<//>
+      <${Copy} value=${JSON.stringify(session, null, 2)} label="Copy as JSON">Copy as JSON<//>
       ${canDisconnect.value && session.status === "active" && html`
         <${Button} kind="danger" icon="cut" onClick=${() => open({ kind: "disconnect", target: { id: session.id, who } })}>Disconnect…<//>
       `}

@@ -1,12 +1,12 @@
 // Ending all sessions that match the search: the server says how many that is, and ends no others than those.
-import { html, useEffect, useId, useState } from "../html.js";
+import { html, useEffect, useState } from "../html.js";
 import { asked, explain, manage } from "../state/api.js";
 import { route } from "../state/route.js";
 import { tell } from "../state/toasts.js";
 import { count, plural } from "../text/format.js";
 import { columns } from "../text/names.js";
 import { Button, Loading } from "../ui/controls.js";
-import { Ask, Reason } from "../ui/dialog.js";
+import { Ask, Confirm, Reason } from "../ui/dialog.js";
 
 /** @param {{app: import("../state/applications.js").Known, onClose: () => void}} props */
 export function Matching({ app, onClose }) {
@@ -16,7 +16,6 @@ export function Matching({ app, onClose }) {
   const [problem, setProblem] = useState("");
   const [typed, setTyped] = useState("");
   const [reason, setReason] = useState("");
-  const id = useId();
 
   const look = async () => {
     setPreview(null);
@@ -43,18 +42,14 @@ export function Matching({ app, onClose }) {
   return html`
     <${Ask} title="Disconnect all that match?" confirm=${preview?.count ? `Disconnect ${count(preview.count)}` : "Disconnect"} ready=${ready}
       onClose=${onClose} act=${act}>
-      <dl class="facts"><dt>Search</dt><dd><bdi class="mono">${search || "everything"}</bdi></dd><dt>In</dt><dd>${where}</dd></dl>
+      <dl class="facts"><dt>Search</dt><dd><bdi class="mono">${search || "everything"}</bdi></dd><dt>In</dt><dd><span>${where}</span></dd></dl>
       ${problem && html`<p class="problem" role="alert">${problem}</p>`}
       ${!preview && !problem && html`<${Loading} label="Counting" />`}
       ${preview && preview.count === 0 && html`<p>No session matches any more. <${Button} small onClick=${look}>Count again<//></p>`}
       ${preview && preview.count > 0 && html`
         <p><strong data-preview=${preview.count}>${plural(preview.count, "session")}</strong> ${preview.count === 1 ? "matches" : "match"} now, on every page.
           Those that still match when you confirm are told and cut off; those that connect meanwhile are left alone. This cannot be undone.</p>
-        <div class="field">
-          <label for=${id}>Type <b class="mono">${preview.count}</b> to confirm</label>
-          <input id=${id} type="text" inputmode="numeric" autocomplete="off" value=${typed} data-confirm
-            onInput=${(/** @type {any} */ event) => setTyped(event.target.value)} />
-        </div>
+        <${Confirm} number label=${html`Type <b class="mono">${preview.count}</b> to confirm`} value=${typed} onInput=${setTyped} />
         <${Reason} value=${reason} onInput=${setReason} />
       `}
     <//>

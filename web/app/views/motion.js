@@ -10,6 +10,9 @@ import { useLayoutEffect, useRef } from "../html.js";
 const SLIDE = { duration: 220, easing: "cubic-bezier(.2,.7,.3,1)" };
 const LEAVE = { duration: 180, easing: "ease-in", fill: /** @type {FillMode} */ ("forwards") };
 const FLASH = { duration: 1100, easing: "ease-out" };
+/** Nothing fades: what is there can be read. */
+const COME = [{ clipPath: "inset(0 0 100% 0)", transform: "translateY(-6px)" }, { clipPath: "inset(0)", transform: "none" }];
+const GO = [{ clipPath: "inset(0)", transform: "none" }, { clipPath: "inset(0 0 0 100%)", transform: "translateX(16px)" }];
 /** Changes closer together than this are a storm after so many of them. */
 const CLOSE = 250;
 const STORM = 4;
@@ -85,7 +88,7 @@ function slide(root, before, after) {
   const height = first?.element.offsetHeight ?? 0;
   for (const [id, { at, element }] of after) {
     const was = before.get(id);
-    if (!was) element.animate([{ opacity: 0, transform: "translateY(-6px)" }, { opacity: 1, transform: "none" }], SLIDE);
+    if (!was) element.animate(COME, SLIDE);
     else if (was.at !== at) element.animate([{ transform: `translateY(${(was.at - at) * height}px)` }, { transform: "none" }], SLIDE);
   }
   let leaving = 0;
@@ -104,7 +107,7 @@ function leave(root, element, top) {
   picture.style.top = `${top}px`;
   root.parentElement?.append(picture); // beside the body: its children are the rows
   picture.style.top = `${top + root.offsetTop}px`;
-  picture.animate([{ opacity: 1, transform: "none" }, { opacity: 0, transform: "translateX(16px)" }], LEAVE).finished
+  picture.animate(GO, LEAVE).finished
     .finally(() => picture.remove()).catch(() => {});
 }
 

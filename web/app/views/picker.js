@@ -12,10 +12,10 @@ import { Text, plain } from "../ui/text.js";
 const MANY = 8;
 
 export function Picker() {
-  const app = current.value;
+  const app = current.value, none = "Choose an application";
   return html`
-    <${Menu} class="picker" label=${`Application: ${app ? plain(app.name) : "none"}`} onOpen=${readApplications}
-      button=${html`<span class="picked"><${Text} value=${app?.name} none="Choose an application" /></span>`}>
+    <${Menu} class="picker" label=${app ? `Application: ${plain(app.name)}` : none} onOpen=${readApplications}
+      button=${html`<span class="picked"><${Text} value=${app?.name} none=${none} /></span>`}>
       ${(/** @type {() => void} */ close) => html`<${Choices} close=${close} />`}
     <//>
   `;
