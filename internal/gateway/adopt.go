@@ -114,7 +114,7 @@ func errNoSession() *api.Error {
 func (g *Gateway) adoptAll(ctx context.Context, leases []store.Record) ([]store.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	adopted, err := g.cfg.Records.Adopt(ctx, g.cfg.Incarnation, leases)
+	adopted, err := g.cfg.Records.Adopt(ctx, leases)
 	if err != nil {
 		g.log.Warn("leases could not be adopted", "leases", len(leases), "err", err)
 		return nil, unavailable("the session is not held here, and the database does not answer: try again")

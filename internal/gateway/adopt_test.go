@@ -256,7 +256,7 @@ func TestAdoptWithoutStore(t *testing.T) {
 	h, gone := f.lease(token(time.Hour), ""), f.lease(token(time.Hour, "jti", "2"), "")
 	f.letGo()
 	n := f.next()
-	n.g.cfg.Records = store.NewRecorder(store.RecorderConfig{Records: away, MaxWait: time.Millisecond})
+	n.g.cfg.Records = store.NewRecorder(store.RecorderConfig{Records: away, MaxWait: time.Millisecond, Incarnation: n.node})
 	held := n.lease(token(time.Hour), "")
 	if r := gone.at(n).bye(); r.status != 204 {
 		t.Error(r)
@@ -326,5 +326,32 @@ func TestManyAdoptions(t *testing.T) {
 	wg.Wait()
 	if n.live() != 100 {
 		t.Errorf("%d sessions", n.live())
+	}
+}
+
+// TestNewIncarnation: a node that was taken for dead and came back opens and adopts under the incarnation that it has now.
+func TestNewIncarnation(t *testing.T) {
+	before := newFixture(t, Limits{})
+	old := before.lease(token(time.Hour), "")
+	before.letGo()
+	f := before.next()
+	incarnation, err := f.db.Nodes().Claim(t.Context(), f.name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.records.Renew(incarnation)
+	id := newSession()
+	f.want(f.report(openItem(id)), "ok")
+	opened := f.lease(token(time.Hour, "jti", "b"), "")
+	if r := old.at(f).beat(); r.status != 200 {
+		t.Fatal(r)
+	}
+	for name, id := range map[string]api.SessionID{"opened": opened.id, "reported": id, "adopted": old.id} {
+		if rec := f.record(id); rec.Incarnation != incarnation {
+			t.Errorf("what was %s has incarnation %d, want %d", name, rec.Incarnation, incarnation)
+		}
+	}
+	if did, err := f.g.EndUnheld(t.Context(), appID, opened.id, "key1", ""); did || err != nil || f.live() != 3 {
+		t.Errorf("its own lease is taken for one that nobody holds: %v %v, %d sessions", did, err, f.live())
 	}
 }

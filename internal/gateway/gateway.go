@@ -33,14 +33,13 @@ import (
 
 // Config configures New.
 type Config struct {
-	Node        string // required
-	Incarnation int64
-	Registry    *registry.Registry    // required
-	Tenants     *tenant.Directory     // required; hand Apply to its OnApplication before serving
-	Records     *store.Recorder       // required
-	Log         *slog.Logger          // nil = discard
-	Metrics     prometheus.Registerer // nil = none
-	Limits      Limits
+	Node     string                // required
+	Registry *registry.Registry    // required
+	Tenants  *tenant.Directory     // required; hand Apply to its OnApplication before serving
+	Records  *store.Recorder       // required; it knows the node's incarnation
+	Log      *slog.Logger          // nil = discard
+	Metrics  prometheus.Registerer // nil = none
+	Limits   Limits
 	// CutOff tells whether the node can hear of a revocation neither from the database nor from another node: it opens no session then
 	// for applications with strictRevocation (G4). nil = never.
 	CutOff func() bool

@@ -187,7 +187,7 @@ func (s *session) fill(h greeting, up *upgrade, grant tenant.Grant, now time.Tim
 	id := api.NewSessionID()
 	r := store.Record{
 		ID: id, ServerID: api.NewServerID(s.gateway.cfg.Node, id), Organization: grant.Application.Organization,
-		Application: grant.Application.ID, Incarnation: s.gateway.cfg.Incarnation, CreatedAt: api.MillisOf(now), IP: s.record.IP,
+		Application: grant.Application.ID, Incarnation: s.gateway.cfg.Records.Incarnation(), CreatedAt: api.MillisOf(now), IP: s.record.IP,
 		ClientID: id.String(), Login: grant.Login, License: grant.License, Authorized: grant.Authorized,
 		TokenExpiresAt: grant.TokenExpiresAt, Name: grant.Name, UserAgent: up.userAgent, ClientInfo: h.clientInfo,
 		Hostname: orEmpty(h.hostname), LastActiveAt: api.MillisOf(now), // what is known of it should a crash be its end

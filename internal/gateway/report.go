@@ -318,7 +318,7 @@ func (r *report) open(l *lease, place int, item *api.LeaseItem) error {
 	s.mu.Lock()
 	s.record = store.Record{
 		ID: item.ID, ServerID: api.NewServerID(r.cfg.Node, item.ID), Organization: r.app.Organization, Application: r.app.ID,
-		Incarnation: r.cfg.Incarnation, CreatedAt: now, IP: addr.Unmap().WithZone("").String(), ClientID: item.ClientID, Login: item.Login,
+		Incarnation: r.cfg.Records.Incarnation(), CreatedAt: now, IP: addr.Unmap().WithZone("").String(), ClientID: item.ClientID, Login: item.Login,
 		License: item.License, Authorized: item.Authorized, Hostname: item.Hostname, UserAgent: item.UserAgent,
 		ClientInfo: item.ClientInfo, LastActiveAt: active,
 	}
@@ -353,7 +353,7 @@ func (r *report) open(l *lease, place int, item *api.LeaseItem) error {
 // EndUnheld ends, for an operator, a lease that no node holds, and returns whether it was this call that ended it.
 func (g *Gateway) EndUnheld(ctx context.Context, app api.ApplicationID, id api.SessionID, by tenant.Actor, reason string) (bool, error) {
 	rec, err := g.readRecord(ctx, sessionKey{app, id})
-	if err != nil || rec.EndedAt != 0 || rec.Incarnation == g.cfg.Incarnation {
+	if err != nil || rec.EndedAt != 0 || rec.Incarnation == g.cfg.Records.Incarnation() {
 		return false, err
 	}
 	if node := g.elsewhere.Living(rec.Incarnation); node != "" { // its list is not here yet, or the record not there

@@ -309,7 +309,7 @@ func TestReportWithoutStore(t *testing.T) {
 	f.letGo()
 	n := f.next()
 	away := &awayRecords{Records: f.db.Records()}
-	n.g.cfg.Records = store.NewRecorder(store.RecorderConfig{Records: away, MaxWait: time.Millisecond}) // nobody runs it
+	n.g.cfg.Records = store.NewRecorder(store.RecorderConfig{Records: away, MaxWait: time.Millisecond, Incarnation: n.node}) // nobody runs it
 	f.want(n.report(openItem(known)), "ok")
 	socket := n.openKey()
 	away.set(true)

@@ -119,9 +119,23 @@ func (s *Server) Run(ctx context.Context) error {
 	s.shutdown(dctx, main)
 	stopHTTP()
 	stopEngine()
+	s.leave(dctx, crowd.err())
 	stopOps() // last, so that the drain can be watched
 	s.log.Info("stopped")
 	return crowd.err()
+}
+
+// leave frees the node's name, so that its next start waits for nobody, on whatever data directory. A node that failed may have left
+// something open, and lapses like one that died.
+func (s *Server) leave(ctx context.Context, failed error) {
+	if failed != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), beatTimeout)
+	defer cancel()
+	if err := s.db.Nodes().Release(ctx, s.incarnation.Load()); err != nil {
+		s.log.Warn("the node's name could not be released; a start on another data directory takes some seconds", "err", err)
+	}
 }
 
 // shutdown lets requests under way finish, but not with all the time that is left: the records that wait need some too, and a

@@ -285,7 +285,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	}
 	s.gateway = gateway.New(gateway.Config{
 		Elsewhere: others,
-		Node:      s.cfg.Node, Incarnation: s.incarnation.Load(), Registry: s.rows, Tenants: s.tenants, Records: s.recorder,
+		Node:      s.cfg.Node, Registry: s.rows, Tenants: s.tenants, Records: s.recorder,
 		Log: s.log, Metrics: s.metrics, Limits: s.cfg.Gateway, Room: s.room, CutOff: s.cutOff,
 	})
 	s.tenants.OnApplication(s.apply)

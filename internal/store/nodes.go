@@ -24,6 +24,8 @@ const (
 	// The condition is repeated in the write, so that a node that beats at this moment either is fenced or lives.
 	fenceNodes = `UPDATE nodes SET fenced_at = {now}
 		WHERE fenced_at = 0 AND ((name = ? AND incarnation < ?) OR (name <> ? AND beat_at < {now} - ?))`
+	releaseNode = `UPDATE nodes SET beat_at = CASE WHEN beat_at < {now} THEN {now} ELSE beat_at END, fenced_at = {now}
+		WHERE incarnation = ? AND fenced_at = 0`
 	livingNodes = `SELECT name, max(incarnation) FROM nodes WHERE fenced_at = 0 AND beat_at >= {now} - ? GROUP BY name`
 	holdNode    = `SELECT incarnation FROM nodes WHERE incarnation = ? AND fenced_at = 0 {hold}`
 	selectNode  = `SELECT name, beat_at, fenced_at FROM nodes WHERE incarnation = ?`
@@ -68,6 +70,13 @@ func (n nodes) Beat(ctx context.Context, name string, incarnation int64) error {
 		return fmt.Errorf("write the node's sign of life: %w", err)
 	case rows == 0:
 		return fmt.Errorf("node %s, incarnation %d: %w", name, incarnation, n.why(ctx, name, incarnation))
+	}
+	return nil
+}
+
+func (n nodes) Release(ctx context.Context, incarnation int64) error {
+	if _, err := n.exec(ctx, releaseNode, incarnation); err != nil {
+		return fmt.Errorf("release the node's name: %w", err)
 	}
 	return nil
 }

@@ -248,6 +248,9 @@ type Nodes interface {
 	// stay open, to be adopted, until api.LeaseMargin after they ran out without their node; then they are closed as lease_expired at
 	// the moment when they ran out. It returns how many.
 	Sweep(ctx context.Context, name string, incarnation int64, lapse time.Duration) (int, error)
+	// Release ends an incarnation whose node has stopped, as a sweep does that finds it lapsed: its name is free, and it writes nothing
+	// any more. What it left open is closed by the next sweep of whoever comes. Idempotent.
+	Release(ctx context.Context, incarnation int64) error
 	// Living returns the nodes that gave a sign of life within lapse and were not swept, with their newest incarnations.
 	Living(ctx context.Context, lapse time.Duration) (map[string]int64, error)
 }
