@@ -132,14 +132,10 @@ func (w *world) unsettled() string {
 		if got, _ := json.Marshal(page); !open || string(got) != string(want) {
 			return fmt.Sprintf("page-exact: %s at %s: open %v\n%s\n%s", s.path(), s.node.Node, open, got, want)
 		}
-		// A session that came and went while a node could not hear of it leaves that node's lastConnectionTime as it was, until the
-		// next one connects.
-		list.LastConnectionTime = 0
-		here, _ := json.Marshal(list.View)
-		if first, ok := same[s.path()]; ok && first != string(here) {
-			return fmt.Sprintf("same-everywhere: %s at %s\n%s\n%s", s.path(), s.node.Node, here, first)
+		if first, ok := same[s.path()]; ok && first != string(want) {
+			return fmt.Sprintf("same-everywhere: %s at %s\n%s\n%s", s.path(), s.node.Node, want, first)
 		}
-		same[s.path()] = string(here)
+		same[s.path()] = string(want)
 	}
 	records, err := w.records()
 	if err != nil {

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/rollcallhq/rollcall/api"
 	"github.com/rollcallhq/rollcall/internal/server"
@@ -30,12 +33,7 @@ func startLimited(t *testing.T, n, maxAuthorized int) []*testkit.Server {
 	database := storetest.Database(t, storetest.Postgres(t))
 	var addresses []string
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addresses = append(addresses, l.Addr().String())
-		_ = l.Close()
+		addresses = append(addresses, freeAddress(t))
 	}
 	nodes := make([]*testkit.Server, n)
 	for i := range nodes {
@@ -307,4 +305,53 @@ func TestClusterQuota(t *testing.T) {
 		}
 	}
 	t.Logf("at worst %d too many", worst)
+}
+
+// TestLastConnection: lastConnectionTime is the maximum ever seen, on every node and in the database, whoever has lost it (page 2).
+func TestLastConnection(t *testing.T) {
+	database := storetest.Database(t, storetest.Postgres(t))
+	var nodes []*testkit.Server
+	hub := freeAddress(t)
+	for i, listen := range []string{hub, "127.0.0.1:0"} {
+		nodes = append(nodes, testkit.Start(t, testkit.Config{Database: database, Node: nodeName(i), Cluster: server.ClusterConfig{
+			Listen: listen, Peers: hub, Secret: "sixteen-bytes-at-least"}}))
+	}
+	mustOpen(t, nodes[0], hello(testkit.Token(t, nil), nil))
+	seen := list(t, nodes[0], url.Values{}).LastConnectionTime
+	db := openStore(t, database)
+	stored := func(at api.Millis) bool {
+		all, err := db.Config().Connections(t.Context(), nil)
+		return err == nil && all[testkit.App] == at
+	}
+	shown := func(at api.Millis) bool {
+		return list(t, nodes[0], url.Values{}).LastConnectionTime == at && list(t, nodes[1], url.Values{}).LastConnectionTime == at
+	}
+	testkit.Eventually(t, "all know of the session", func() bool { return seen != 0 && stored(seen) && shown(seen) })
+
+	conn, err := pgx.Connect(t.Context(), database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), "UPDATE applications SET last_connection = 1"); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "what the database had lost is there", func() bool { return stored(seen) && shown(seen) })
+
+	later := seen.Add(time.Minute) // a session that came and went while these two could not hear of it
+	if _, err := db.Config().Connections(t.Context(), map[api.ApplicationID]api.Millis{testkit.App: later}); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "what only the database had is shown", func() bool { return shown(later) })
+}
+
+// freeAddress returns one that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }

@@ -81,7 +81,7 @@ func (s *Server) Run(ctx context.Context) error {
 	engine := []part{{"recorder", s.recorder.Run}, {"tenants", s.tenants.Run}, {"gateway", s.gateway.Run},
 		{"beat", s.beat}, {"retention", s.retain}, {"trim", s.trim}, {"rush", s.giveWay}, {"sweep", s.sweepLeases}}
 	if s.cluster != nil {
-		engine = append(engine, part{"cluster", s.cluster.Run})
+		engine = append(engine, part{"cluster", s.cluster.Run}, part{"connections", s.levelConnections})
 	}
 	stopEngine := crowd.start("engine", engine...)
 	stopAPI := crowd.start("api", part{"manage", s.manage.Run})

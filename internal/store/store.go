@@ -132,6 +132,8 @@ type Config interface {
 	TouchKeys(ctx context.Context, uses []KeyUse) error
 	// Secret returns the server secret of that name, storing fresh when there is none yet: created once, shared by all nodes.
 	Secret(ctx context.Context, name string, fresh []byte) ([]byte, error)
+	// Connections raises the applications' LastConnection to what was seen, and returns those that have one as they are then.
+	Connections(ctx context.Context, seen map[api.ApplicationID]api.Millis) (map[api.ApplicationID]api.Millis, error)
 	// Purge deletes denials that expired before now.
 	Purge(ctx context.Context, now api.Millis) error
 }
