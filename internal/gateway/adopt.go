@@ -151,7 +151,7 @@ func (g *Gateway) endRecord(rec store.Record, c cause, at api.Millis) error {
 	rec.EndedBy, rec.EndText = c.by, c.note
 	var denied []store.Denial
 	if c.deny {
-		if denied = denials(rec.Lease.Tokens, api.MillisOf(time.Now())); len(denied) > 0 {
+		if denied = denials(rec.Lease.Tokens, g.now()); len(denied) > 0 {
 			g.cfg.Tenants.Deny(denied)
 		}
 	}
@@ -164,7 +164,7 @@ func (g *Gateway) endRecord(rec store.Record, c cause, at api.Millis) error {
 // its client is told.
 func (l *lease) revive(rec store.Record) error {
 	g, s, now := l.session.gateway, l.session, time.Now()
-	if c, at, over := g.overdueCause(&rec, api.MillisOf(now)); over {
+	if c, at, over := g.overdueCause(&rec, g.now()); over {
 		return g.endRecord(rec, c, at)
 	}
 	l.seconds, l.epoch, l.owner, l.found = rec.Lease.Seconds, rec.Lease.Epoch, rec.Lease.OwnerEpoch, rec.Lease.FoundSince
@@ -177,7 +177,7 @@ func (l *lease) revive(rec store.Record) error {
 	s.credential = registry.Credential{Kind: registry.CredentialRollcall, Epoch: rec.Lease.Epoch}
 	s.mu.Unlock()
 	if err := s.insert(registry.Unlimited); err != nil { // it was within the quota when it came, and evicts nobody
-		if c, at, over := g.overdueCause(&rec, api.MillisOf(time.Now())); over {
+		if c, at, over := g.overdueCause(&rec, g.now()); over {
 			return g.endRecord(rec, c, at)
 		}
 		g.log.Warn("an adopted lease could not be held", "session", rec.ID, "err", err)

@@ -186,6 +186,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return errors.Join(err, cerr)
 }
 
+// now is the wall clock, for what is dated; deadlines go by the monotonic one.
+func (g *Gateway) now() api.Millis { return g.cfg.Tenants.Now() }
+
 // Sockets returns how many connections clients have open, those that are being upgraded included.
 func (g *Gateway) Sockets() int {
 	g.mu.Lock()

@@ -280,18 +280,11 @@ func (r *report) beat(l *lease, item *api.LeaseItem) error {
 		r.cfg.Records.Keep(record)
 	}
 	if item.LastActiveAt != nil {
-		s.touch(earlier(api.Millis(*item.LastActiveAt).Time(), r.now))
+		s.touch(min(api.Millis(*item.LastActiveAt), r.Gateway.now()))
 	}
 	l.renew(r.now)
 	l.missed.Store(true)
 	return l.endedOr(nil)
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
 }
 
 // open opens the session of a reserved lease, with the turn: the record is staged and the row inserted, as for a hello.
@@ -310,7 +303,7 @@ func (r *report) open(l *lease, place int, item *api.LeaseItem) error {
 	if l.seconds == 0 {
 		l.seconds = api.DefaultLeaseSeconds
 	}
-	now := api.MillisOf(r.now)
+	now := r.Gateway.now()
 	active := now
 	if item.LastActiveAt != nil {
 		active = min(now, api.Millis(*item.LastActiveAt))
@@ -366,6 +359,6 @@ func (g *Gateway) EndUnheld(ctx context.Context, app api.ApplicationID, id api.S
 	if err != nil || len(adopted) == 0 {
 		return false, err
 	}
-	_ = g.endRecord(adopted[0], cause{reason: api.EndDisconnected, by: string(by), note: reason, deny: true}, api.MillisOf(time.Now()))
+	_ = g.endRecord(adopted[0], cause{reason: api.EndDisconnected, by: string(by), note: reason, deny: true}, g.now())
 	return true, nil
 }

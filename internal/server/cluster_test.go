@@ -355,3 +355,18 @@ func freeAddress(t *testing.T) string {
 	defer l.Close()
 	return l.Addr().String()
 }
+
+// TestClockOff: a node says so whose clock is not the database's, and serves.
+func TestClockOff(t *testing.T) {
+	database := storetest.Database(t, storetest.Postgres(t))
+	for off, want := range map[time.Duration]string{0: `"ready"`, time.Second: `"ready"`,
+		time.Minute: "clock: this node's clock is 1m0s ahead of", -time.Minute: "clock: this node's clock is 1m0s behind"} {
+		s := testkit.Start(t, testkit.Config{Database: database, Now: func() time.Time { return time.Now().Add(off) }})
+		testkit.Eventually(t, "the node tells "+want, func() bool {
+			status, body := ready(t, s)
+			return status == http.StatusOK && strings.Contains(body, want)
+		})
+		mustOpen(t, s, hello("", map[string]any{"token": nil, "publishableKey": testkit.PublishableKey}))
+		s.Stop(t)
+	}
+}

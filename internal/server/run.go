@@ -79,7 +79,8 @@ func (s *Server) Run(ctx context.Context) error {
 
 	// The engine outlives sessions and API: what ends last has something to write to.
 	engine := []part{{"recorder", s.recorder.Run}, {"tenants", s.tenants.Run}, {"gateway", s.gateway.Run},
-		{"beat", s.beat}, {"retention", s.retain}, {"trim", s.trim}, {"rush", s.giveWay}, {"sweep", s.sweepLeases}}
+		{"beat", s.beat}, {"retention", s.retain}, {"trim", s.trim}, {"rush", s.giveWay}, {"sweep", s.sweepLeases},
+		{"clock", s.watchClock}}
 	if s.cluster != nil {
 		engine = append(engine, part{"cluster", s.cluster.Run}, part{"connections", s.levelConnections})
 	}
@@ -232,7 +233,7 @@ func (s *Server) beatOnce(ctx context.Context) error {
 // retain deletes the ended sessions that are older than their organization's plan keeps them.
 func (s *Server) retain(ctx context.Context) error {
 	return every(ctx, retainInterval, func() {
-		_, err := s.recorder.Retain(ctx, api.MillisOf(time.Now()), func(yield func(api.OrganizationID, time.Duration) bool) {
+		_, err := s.recorder.Retain(ctx, s.tenants.Now(), func(yield func(api.OrganizationID, time.Duration) bool) {
 			for _, org := range s.tenants.Organizations() {
 				if !yield(org.ID, time.Duration(org.Plan.HistoryRetention)) {
 					return

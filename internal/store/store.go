@@ -253,6 +253,8 @@ type Nodes interface {
 	// Release ends an incarnation whose node has stopped, as a sweep does that finds it lapsed: its name is free, and it writes nothing
 	// any more. What it left open is closed by the next sweep of whoever comes. Idempotent.
 	Release(ctx context.Context, incarnation int64) error
+	// Now returns the database's clock, which dates signs of life and revocations.
+	Now(ctx context.Context) (api.Millis, error)
 	// Living returns the nodes that gave a sign of life within lapse and were not swept, with their newest incarnations.
 	Living(ctx context.Context, lapse time.Duration) (map[string]int64, error)
 }

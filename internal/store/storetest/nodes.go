@@ -12,6 +12,7 @@ import (
 
 var nodeTests = []test{
 	{"incarnations grow", testClaim},
+	{"the clock", testClock},
 	{"beat", testBeat},
 	{"own earlier incarnations are server_stopped", testSweepOwn},
 	{"lapsed others are node_lost", testSweepOthers},
@@ -75,6 +76,15 @@ func closed(t *testing.T, db store.DB, rec store.Record, reason api.EndReason, f
 	}
 	rec.EndedAt, rec.EndReason = got.EndedAt, got.EndReason
 	same(t, "the rest of the record", got, &rec)
+}
+
+func testClock(t *testing.T, db store.DB) {
+	before := now(t, db)
+	at, err := db.Nodes().Now(t.Context())
+	fatal(t, err)
+	if after := now(t, db); at < before || at > after {
+		t.Errorf("%d is not between %d and %d", at, before, after)
+	}
 }
 
 func testClaim(t *testing.T, db store.DB) {
