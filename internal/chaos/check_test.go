@@ -181,7 +181,13 @@ func (w *world) notReady(n *node) string {
 		Status  string
 		Reasons []string
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&ready); err != nil || ready.Status != "ready" {
+	want := "ready"
+	if n.Clock != 0 {
+		want = "degraded"
+	}
+	err = json.NewDecoder(resp.Body).Decode(&ready)
+	others := slices.DeleteFunc(ready.Reasons, func(reason string) bool { return n.Clock != 0 && strings.HasPrefix(reason, "clock: ") })
+	if err != nil || ready.Status != want || len(others) > 0 {
 		return fmt.Sprintf("ready: %s is %+v", n.Node, ready)
 	}
 	return ""
@@ -233,8 +239,15 @@ func (w *world) checkRevocations() {
 				continue
 			}
 			over := l.over()
-			// What an earlier one ended late, at a node that could not hear of it, is of that one's count.
-			earlier := slices.ContainsFunc(w.revocations[:i], func(r *revocation) bool { return r.status != http.StatusServiceUnavailable && l.opened.Before(r.asked) })
+			// What an earlier one ended late, at a node that could not hear of it, is of that one's count: whatever came in there until
+			// the node had heard of it came in under the epoch from before.
+			earlier := slices.ContainsFunc(w.revocations[:i], func(r *revocation) bool {
+				heard := r.heardBy(l.node)
+				if heard.After(r.answered) {
+					heard = heard.Add(caughtUp)
+				}
+				return r.status != http.StatusServiceUnavailable && l.opened.Before(heard)
+			})
 			if !earlier && l.code == int(api.CloseRevoked) && over.After(r.asked) && l.opened.Before(r.answered) && over.Before(until) {
 				seen++
 			}
@@ -242,17 +255,7 @@ func (w *world) checkRevocations() {
 			if !l.minted.Before(r.asked.Truncate(time.Second)) {
 				continue
 			}
-			// A node that could not hear of it has until it can.
-			deadline := r.answered
-			for _, t := range l.node.during(r.asked.Add(-time.Second), r.answered) {
-				if !t.deaf {
-					continue
-				}
-				if t.to.IsZero() {
-					t.to = time.Now()
-				}
-				deadline = later(deadline, t.to)
-			}
+			deadline := r.heardBy(l.node)
 			if l.opened.After(deadline.Add(caughtUp)) {
 				w.violateLocked("revoked-token-opens-nothing", "%s was opened %s after the answer, at %s", l.id, l.opened.Sub(r.answered), l.node.Node)
 			}
@@ -264,6 +267,21 @@ func (w *world) checkRevocations() {
 			w.violateLocked("revocation-counts", "disconnectedCount is %d, %d clients were told: %s", r.count, seen, r.answer)
 		}
 	}
+}
+
+// heardBy returns when a node has heard of the revocation at the latest: at its answer, or, a node that could not, when it could again.
+func (r *revocation) heardBy(n *node) time.Time {
+	heard := r.answered
+	for _, t := range n.during(r.asked.Add(-time.Second), r.answered) {
+		switch {
+		case !t.deaf:
+		case t.to.IsZero():
+			heard = time.Now()
+		default:
+			heard = later(heard, t.to)
+		}
+	}
+	return heard
 }
 
 func later(a, b time.Time) time.Time {

@@ -34,8 +34,9 @@ type ClusterConfig struct {
 	TLSCA   string
 	tls     *tls.Config // of these files
 
-	Name   string         // prefix of every subject; "" = rollcall
-	Timing cluster.Timing // for tests
+	Name      string         // prefix of every subject; "" = rollcall
+	Timing    cluster.Timing // for tests
+	Advertise string         // for tests: cluster.EmbeddedConfig.Advertise
 }
 
 func (c *ClusterConfig) joins() bool { return c.NATS != "" || c.Listen != "" }
@@ -86,7 +87,8 @@ func (c *ClusterConfig) external() cluster.NATSConfig {
 }
 
 func (c *ClusterConfig) embedded() cluster.EmbeddedConfig {
-	return cluster.EmbeddedConfig{Listen: c.Listen, Peers: c.Peers, Cluster: c.Name, Secret: c.Secret, TLS: c.tls}
+	return cluster.EmbeddedConfig{Listen: c.Listen, Peers: c.Peers, Cluster: c.Name, Secret: c.Secret, TLS: c.tls,
+		Advertise: c.Advertise}
 }
 
 // newBus connects to the other nodes.
