@@ -42,7 +42,9 @@ type world struct {
 	nodes    []*node
 	streams  []*stream
 
-	gate    sync.RWMutex      // held, nobody begins anything
+	gate    sync.RWMutex // held, nobody begins anything
+	holders []holder
+	orphans map[string]bool   // host names of leases that may have been opened; guarded by mu
 	ends    map[string]string // of the sessions that have one, as recorded when it was looked at first
 	checked int               // so many lives were over, and were looked at
 }
@@ -133,7 +135,7 @@ func newWorld(t *testing.T, embedded bool) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = log.Close() })
-	w := &world{history: history{log: log}, ends: map[string]string{}, postgres: storetest.Postgres(t)}
+	w := &world{history: history{log: log}, ends: map[string]string{}, orphans: map[string]bool{}, postgres: storetest.Postgres(t)}
 	w.database = storetest.DatabaseName(t, w.postgres)
 	for i := range nodes {
 		db := newProxy(t, func() (net.Conn, error) { return net.Dial("unix", filepath.Join(w.postgres.Dir(), ".s.PGSQL.5432")) })

@@ -99,11 +99,20 @@ func (g *Gateway) readRecord(ctx context.Context, key sessionKey) (*store.Record
 	case ok && rec.Lease != nil:
 		return &rec, nil
 	case ok || err == nil:
-		return nil, errNoSession()
+		return nil, g.notFound()
 	default:
 		g.log.Warn("a lease could not be read", "session", key.id, "err", err)
 		return nil, unavailable("the session is not held here, and the database that knows it does not answer: try again")
 	}
+}
+
+// notFound says that neither this node nor the database knows a session. One that was opened while the database was away is known to its
+// node alone (G9).
+func (g *Gateway) notFound() *api.Error {
+	if g.elsewhere.Missing() {
+		return unavailable("the session may be held by a node that cannot be reached: try again")
+	}
+	return errNoSession()
 }
 
 func errNoSession() *api.Error {

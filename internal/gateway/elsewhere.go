@@ -23,6 +23,8 @@ type Elsewhere interface {
 	Holder(app api.ApplicationID, id api.SessionID) (node string)
 	// Living returns the other node that lives under the incarnation, "" when there is none.
 	Living(incarnation int64) (node string)
+	// Missing tells whether there are nodes, as far as is known, of which this one does not know all that they hold.
+	Missing() bool
 	// Ask has the node's Gateway.Answer answer. A node that does not answer is an *api.Error, unavailable.
 	Ask(ctx context.Context, node string, question []byte) ([]byte, error)
 }
@@ -32,6 +34,7 @@ type nowhere struct{}
 
 func (nowhere) Holder(api.ApplicationID, api.SessionID) string { return "" }
 func (nowhere) Living(int64) string                            { return "" }
+func (nowhere) Missing() bool                                  { return false }
 func (nowhere) Ask(context.Context, string, []byte) ([]byte, error) {
 	return nil, unavailable("there is no other node")
 }

@@ -119,6 +119,8 @@ type Gateway struct {
 	elsewhere Elsewhere
 	watched   atomic.Int64 // open event streams
 
+	unreconciled []sessionKey // Reconcile's: what is left of a round
+
 	lot    *lot
 	poller *websock.Poller // nil where sockets cannot be parked
 

@@ -443,7 +443,7 @@ func (c *leaseCall) applicationOf(ctx context.Context, id api.SessionID) (app ap
 		c.log.Warn("a lease could not be found", "session", id, "err", err)
 		return app, unavailable("the session is not held here, and the database that knows it does not answer: try again")
 	case app.IsZero():
-		return app, errNoSession()
+		return app, c.notFound()
 	}
 	return app, nil
 }

@@ -210,6 +210,9 @@ func (r *report) do(ctx context.Context, place int, item *api.LeaseItem) error {
 		return r.found[item.ID]
 	}
 	if item.Op != api.LeaseOpen && r.found[item.ID] != nil {
+		if api.CodeOf(r.found[item.ID]) == api.CodeSessionNotFound {
+			return r.notFound()
+		}
 		if item.Op == api.LeaseEnd && isGone(r.found[item.ID]) {
 			return nil
 		}

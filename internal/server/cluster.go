@@ -324,6 +324,9 @@ func (e elsewhere) Living(incarnation int64) string {
 	return ""
 }
 
+// Missing implements gateway.Elsewhere.
+func (e elsewhere) Missing() bool { return len(e.cluster.Missing()) > 0 }
+
 // Ask implements gateway.Elsewhere.
 func (e elsewhere) Ask(ctx context.Context, node string, question []byte) ([]byte, error) {
 	return e.cluster.Ask(ctx, node, leaseTopic, question)

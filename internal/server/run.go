@@ -246,11 +246,14 @@ func (s *Server) retain(ctx context.Context) error {
 	})
 }
 
-// sweepLeases closes the records of leases that ran out while nobody held them.
+// sweepLeases closes the records of leases that ran out while nobody held them, and lets go of those that others have taken over.
 func (s *Server) sweepLeases(ctx context.Context) error {
 	failing := false
 	return every(ctx, sweepInterval, func() {
 		n, err := s.db.Nodes().Sweep(ctx, s.cfg.Node, s.incarnation.Load(), s.lapse())
+		if err == nil && s.cluster != nil {
+			err = s.gateway.Reconcile(ctx)
+		}
 		switch {
 		case err != nil && ctx.Err() == nil && !failing:
 			failing = true

@@ -212,7 +212,8 @@ type Minute struct {
 
 // Records is the table of session records.
 type Records interface {
-	// Write upserts a batch in one transaction: a row that has ended in SQL, or has a greater Lease.OwnerEpoch there, stays as it is;
+	// Write upserts a batch in one transaction: a row that has ended in SQL, or has a greater Lease.OwnerEpoch there, stays as it is,
+	// the latter unless its client or an operator ended it;
 	// but what a sweep has closed as node_lost or server_stopped is open again when a greater Incarnation writes it, for its owner
 	// was not dead. It raises the applications' LastConnection to the newest CreatedAt, stores the denials, raises the version
 	// when there are any, and appends the audit records, or fills in the counts of those that are there. ErrRefused when the database refuses a record's values, ErrLeaseLost when the Incarnation of one was swept:
