@@ -99,14 +99,14 @@ func (g *Gateway) readRecord(ctx context.Context, key sessionKey) (*store.Record
 	case ok && rec.Lease != nil:
 		return &rec, nil
 	case ok || err == nil:
-		return nil, g.notFound()
+		return nil, errNoSession()
 	default:
 		g.log.Warn("a lease could not be read", "session", key.id, "err", err)
 		return nil, unavailable("the session is not held here, and the database that knows it does not answer: try again")
 	}
 }
 
-// notFound says that neither this node nor the database knows a session. One that was opened while the database was away is known to its
+// notFound says that neither the database nor any node that answers knows a session. One that was opened while the database was away is known to its
 // node alone (G9).
 func (g *Gateway) notFound() *api.Error {
 	if g.elsewhere.Missing() {
@@ -142,11 +142,6 @@ func (g *Gateway) overdueCause(rec *store.Record, now api.Millis) (c cause, at a
 		return causeOf(app), now, true
 	case rec.Lease.Epoch < app.Epoch:
 		return causeOf(app), app.RevokedAt, true
-	}
-	for _, t := range rec.Lease.Tokens {
-		if g.cfg.Tenants.Denied(t.Application, t.TokenID) {
-			return cause{reason: api.EndDisconnected}, now, true
-		}
 	}
 	if end := rec.TokenExpiresAt.Add(g.limits.ExpiryGrace); rec.TokenExpiresAt != 0 && end <= now {
 		return cause{reason: api.EndTokenExpired}, end, true

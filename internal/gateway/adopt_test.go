@@ -94,12 +94,6 @@ func TestAdoptedLeaseMeetsRevocation(t *testing.T) {
 		{"archive", "", func(f *fixture, _ *holder) {
 			_, _ = f.tenants.ArchiveApplication(f.Context(), appID, "key1")
 		}, api.EndApplicationArchived, "key1", false},
-		{"a denied token", token(time.Hour), func(f *fixture, h *holder) {
-			denials := f.record(h.id).Lease.Tokens
-			if err := f.db.Records().Write(f.Context(), nil, denials); err != nil {
-				f.Fatal(err)
-			}
-		}, api.EndDisconnected, "", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFixture(t, Limits{})
@@ -119,6 +113,23 @@ func TestAdoptedLeaseMeetsRevocation(t *testing.T) {
 			third := n.next()
 			h.at(third).wantGone(tt.reason, tt.again)
 		})
+	}
+}
+
+// TestAdoptWithDeniedToken: a session stays whose token was denied for another's sake, whichever node takes it up (page 3).
+func TestAdoptWithDeniedToken(t *testing.T) {
+	f := newFixture(t, Limits{})
+	h := f.lease(token(time.Hour), "")
+	f.letGo()
+	if err := f.db.Records().Write(t.Context(), nil, f.record(h.id).Lease.Tokens); err != nil {
+		t.Fatal(err)
+	}
+	n := f.next()
+	if r := h.at(n).beat(); r.status != 200 || n.live() != 1 {
+		t.Error(r)
+	}
+	if r := n.call(n.http(), "POST", api.SessionsPath, h.token, `{"application":"123456789"}`); !r.is(401, api.CodeTokenRevoked) {
+		t.Error(r)
 	}
 }
 

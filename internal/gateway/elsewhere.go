@@ -23,6 +23,8 @@ type Elsewhere interface {
 	Holder(app api.ApplicationID, id api.SessionID) (node string)
 	// Living returns the other node that lives under the incarnation, "" when there is none.
 	Living(incarnation int64) (node string)
+	// Others returns the other nodes that live.
+	Others() []string
 	// Missing tells whether there are nodes, as far as is known, of which this one does not know all that they hold.
 	Missing() bool
 	// Ask has the node's Gateway.Answer answer. A node that does not answer is an *api.Error, unavailable.
@@ -34,6 +36,7 @@ type nowhere struct{}
 
 func (nowhere) Holder(api.ApplicationID, api.SessionID) string { return "" }
 func (nowhere) Living(int64) string                            { return "" }
+func (nowhere) Others() []string                               { return nil }
 func (nowhere) Missing() bool                                  { return false }
 func (nowhere) Ask(context.Context, string, []byte) ([]byte, error) {
 	return nil, unavailable("there is no other node")
@@ -231,6 +234,17 @@ func (c *leaseCall) holderOf(ctx context.Context, rec *store.Record) (changed bo
 		return false, err
 	}
 	return true, nil
+}
+
+// anyHolder has whichever node answer that knows the session, when neither this one nor the database does: it was opened, and may have
+// ended, while its node could not write. errNotHeld says that none does; what they knew is in the records then.
+func (c *leaseCall) anyHolder(ctx context.Context) error {
+	for _, node := range c.elsewhere.Others() {
+		if err := c.passOn(ctx, node); !errors.Is(err, errNotHeld) {
+			return err
+		}
+	}
+	return errNotHeld
 }
 
 func (g *Gateway) knows(key sessionKey) bool {

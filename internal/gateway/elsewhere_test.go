@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/store"
 )
 
 // peer is Elsewhere: one other node.
@@ -18,7 +19,8 @@ type peer struct {
 	asked   int
 }
 
-func (p *peer) Missing() bool { return p.missing }
+func (p *peer) Missing() bool    { return p.missing }
+func (p *peer) Others() []string { return []string{p.name} }
 
 func (p *peer) Holder(app api.ApplicationID, id api.SessionID) string {
 	if _, there := p.registry.Get(app, id); there && p.lists {
@@ -236,6 +238,38 @@ func TestUnknownWhileNodesAreMissing(t *testing.T) {
 			}
 		}
 		n.want(n.report(beatItem(newSession()), endItem(newSession()), openItem(newSession())), string(code), string(code), "ok")
+	}
+}
+
+// TestOpenedWithoutStore: what its node could not write yet is asked of it, by whichever node (G9).
+func TestOpenedWithoutStore(t *testing.T) {
+	f := newFixture(t, Limits{})
+	away := &awayRecords{Records: f.db.Records()}
+	away.set(true)
+	f.g.cfg.Records = store.NewRecorder(store.RecorderConfig{Records: away, MaxWait: time.Millisecond, Incarnation: f.node})
+	h, named, id, over := f.lease(token(time.Hour), ""), f.lease(token(time.Hour, "aud", appID.String(), "jti", "b"), ""), newSession(), newSession()
+	f.want(f.report(openItem(id), openItem(over), endItem(over)), "ok", "ok", "ok")
+	n, p := f.beside(false)
+	for _, h := range []*holder{h, named} {
+		if r := h.at(n).beat(); r.status != 200 {
+			t.Error(r)
+		}
+	}
+	n.want(n.report(beatItem(id), endItem(over), beatItem(over)), "ok", "ok", "client_closed")
+	if n.live() != 0 || f.live() != 3 {
+		t.Errorf("%d and %d sessions", n.live(), f.live())
+	}
+	// That it knows of no such session counts once all that it knows is written.
+	unknown := &holder{fixture: n, c: n.http(), id: newSession(), token: named.token}
+	if r := unknown.beat(); !r.is(503, api.CodeUnavailable) {
+		t.Error(r)
+	}
+	n.want(n.report(beatItem(newSession())), "unavailable")
+	f.g.Disconnect(t.Context(), appID, api.NewServerID(f.name, named.id), "key1", "")
+	named.at(n).wantGone(api.EndDisconnected, true)
+	p.mute = true
+	if r := h.at(n).beat(); !r.is(503, api.CodeUnavailable) {
+		t.Error(r)
 	}
 }
 

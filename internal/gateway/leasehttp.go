@@ -442,10 +442,15 @@ func (c *leaseCall) applicationOf(ctx context.Context, id api.SessionID) (app ap
 	case err != nil:
 		c.log.Warn("a lease could not be found", "session", id, "err", err)
 		return app, unavailable("the session is not held here, and the database that knows it does not answer: try again")
-	case app.IsZero():
-		return app, c.notFound()
+	case !app.IsZero():
+		return app, nil
+	case c.passed != nil:
+		return app, c.notHeld(ctx)
 	}
-	return app, nil
+	if err := c.anyHolder(ctx); !errors.Is(err, errNotHeld) {
+		return app, err
+	}
+	return app, c.notFound()
 }
 
 // admits tells whether a credential is the lease's and the lease is open; with the turn.
@@ -480,6 +485,14 @@ func (c *leaseCall) adoptFor(ctx context.Context, l *lease, grant *tenant.Grant,
 	}
 	defer c.endHello()
 	rec, err := c.readRecord(ctx, l.key())
+	if api.CodeOf(err) == api.CodeSessionNotFound {
+		if err := c.anyHolder(ctx); !errors.Is(err, errNotHeld) {
+			return err
+		}
+		if rec, err = c.readRecord(ctx, l.key()); api.CodeOf(err) == api.CodeSessionNotFound {
+			return c.notFound()
+		}
+	}
 	if err != nil {
 		return err
 	}

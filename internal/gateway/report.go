@@ -161,6 +161,7 @@ func (r *report) adoptMissing(ctx context.Context, items []api.LeaseItem) {
 	if err != nil {
 		r.log.Warn("reported sessions could not be read", "err", err)
 	}
+	r.findElsewhere(ctx, items)
 	if open = r.passOnOpen(ctx, items, open); len(open) == 0 {
 		return
 	}
@@ -174,6 +175,37 @@ func (r *report) adoptMissing(ctx context.Context, items []api.LeaseItem) {
 		if r.found[adopted[i].ID] = missing[adopted[i].ID].revive(adopted[i]); r.found[adopted[i].ID] == nil {
 			delete(r.found, adopted[i].ID)
 		}
+	}
+}
+
+// findElsewhere has whichever node knows them do what the items say of sessions that neither this one nor the database knows; see
+// anyHolder. Those that are to be opened are not asked for.
+func (r *report) findElsewhere(ctx context.Context, items []api.LeaseItem) {
+	unknown := map[api.SessionID]bool{}
+	for i := range items {
+		id := items[i].ID
+		if _, done := r.done[i]; !done && items[i].Op != api.LeaseOpen && api.CodeOf(r.found[id]) == api.CodeSessionNotFound {
+			unknown[id] = true
+		}
+	}
+	for i := range items {
+		if items[i].Op == api.LeaseOpen {
+			delete(unknown, items[i].ID)
+		}
+	}
+	if len(unknown) == 0 {
+		return
+	}
+	for _, node := range r.elsewhere.Others() {
+		r.passOn(ctx, items, func(id api.SessionID) string {
+			if unknown[id] {
+				return node
+			}
+			return ""
+		})
+	}
+	for id := range unknown {
+		r.found[id] = r.notFound()
 	}
 }
 
@@ -210,9 +242,6 @@ func (r *report) do(ctx context.Context, place int, item *api.LeaseItem) error {
 		return r.found[item.ID]
 	}
 	if item.Op != api.LeaseOpen && r.found[item.ID] != nil {
-		if api.CodeOf(r.found[item.ID]) == api.CodeSessionNotFound {
-			return r.notFound()
-		}
 		if item.Op == api.LeaseEnd && isGone(r.found[item.ID]) {
 			return nil
 		}

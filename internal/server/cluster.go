@@ -324,6 +324,16 @@ func (e elsewhere) Living(incarnation int64) string {
 	return ""
 }
 
+// Others implements gateway.Elsewhere.
+func (e elsewhere) Others() (names []string) {
+	for _, p := range e.cluster.Peers() {
+		if p.State == cluster.PeerLive || p.State == cluster.PeerPulling {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}
+
 // Missing implements gateway.Elsewhere.
 func (e elsewhere) Missing() bool { return len(e.cluster.Missing()) > 0 }
 
