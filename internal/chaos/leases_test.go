@@ -138,6 +138,7 @@ func (m *lessee) over(n *node, status int, body []byte) bool {
 		m.w.overLease(m.life, n, gone.Reason)
 		return true
 	case status == http.StatusUnauthorized && m.w.clockIsOff(): // a node that is behind takes the token for one from the future
+	case status == http.StatusNotFound && m.life.forgotten():
 	case status != 0 && status != http.StatusServiceUnavailable && status != http.StatusTooManyRequests:
 		m.w.violated("lease-is-served", "%s at %s: %d %s", m.life.id, n.Node, status, body)
 	}
@@ -244,7 +245,7 @@ func (r *reporter) learn(l *life, n *node, op string, err *api.LeaseError, asked
 		l.ended = time.Now()
 	case err.Code == api.CodeSessionEnded:
 		r.w.overLease(l, n, err.Reason)
-	case err.Code == api.CodeUnavailable || err.Code == api.CodeTokenRevoked:
+	case err.Code == api.CodeUnavailable, err.Code == api.CodeTokenRevoked, err.Code == api.CodeSessionNotFound && l.forgotten():
 		return l.id + " is not known"
 	default:
 		r.w.violated("lease-is-served", "%s %s at %s: %+v", op, l.id, n.Node, err)
@@ -313,6 +314,18 @@ func (w *world) overLease(l *life, n *node, reason api.EndReason) {
 	l.ended, l.reason = time.Now(), reason
 	w.mu.Unlock()
 	w.say("%s is over, says %s: %s", l.id, n.Node, reason)
+}
+
+// forgotten tells whether the node that opened the session could reach nobody for so long that it counts as dead, and what only it
+// knows as lost (docs/architecture.md).
+func (l *life) forgotten() bool {
+	const missing = 15 * time.Second // cluster.Timing
+	for _, t := range l.node.during(l.opened, time.Now()) {
+		if t.deaf && time.Since(t.from) > missing-time.Second {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *world) clockIsOff() bool {
