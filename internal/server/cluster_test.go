@@ -94,6 +94,7 @@ func sameEverywhere(t *testing.T, nodes []*testkit.Server, held []*session) {
 
 // TestCluster: every node shows and commands every session (page 4).
 func TestCluster(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	nodes := startNodes(t, 3)
 	streams := make([]*watcher, 3)
 	for i, s := range nodes {
@@ -224,6 +225,7 @@ func TestCluster(t *testing.T) {
 
 // TestClusterLeases: a lease is served at any node, moves with its event stream, and outlives its node (page 3).
 func TestClusterLeases(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	nodes := startNodes(t, 2)
 	token := testkit.Token(t, nil)
 	id := lease(t, nodes[0], token, map[string]any{"hostname": "ci-7"})
@@ -262,6 +264,7 @@ func TestClusterLeases(t *testing.T) {
 // TestClusterQuota: nodes count each other's sessions against the plan. Only what two admit at the same moment, before they have heard
 // of each other, is too much: with one place left, at most one a node.
 func TestClusterQuota(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	const limit, rounds, tries = 5, 5, 4
 	nodes := startLimited(t, 2, limit)
 	token := testkit.Token(t, nil)
@@ -309,6 +312,7 @@ func TestClusterQuota(t *testing.T) {
 
 // TestLastConnection: lastConnectionTime is the maximum ever seen, on every node and in the database, whoever has lost it (page 2).
 func TestLastConnection(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	database := storetest.Database(t, storetest.Postgres(t))
 	var nodes []*testkit.Server
 	hub := freeAddress(t)
@@ -358,6 +362,7 @@ func freeAddress(t *testing.T) string {
 
 // TestClockOff: a node says so whose clock is not the database's, and serves.
 func TestClockOff(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	database := storetest.Database(t, storetest.Postgres(t))
 	for off, want := range map[time.Duration]string{0: `"ready"`, time.Second: `"ready"`,
 		time.Minute: "clock: this node's clock is 1m0s ahead of", -time.Minute: "clock: this node's clock is 1m0s behind"} {

@@ -44,6 +44,7 @@ func storedRecord(t *testing.T, db store.DB, id string) store.Record {
 // TestTakenForDead has another node sweep a node that lives: it comes back under a new incarnation, and its records say again what
 // is connected (page 4).
 func TestTakenForDead(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	for name, database := range map[string]func(t *testing.T) string{
 		"sqlite":   func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "r.db") },
 		"postgres": func(t *testing.T) string { return storetest.Database(t, storetest.Postgres(t)) },
@@ -90,6 +91,7 @@ func TestTakenForDead(t *testing.T) {
 // TestNameTaken: a node's name is exclusive (page 4): a second process is refused while the first lives, and need not wait for its own
 // earlier life, nor long for one that died elsewhere.
 func TestNameTaken(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	database := storetest.Database(t, storetest.Postgres(t))
 	start := func(data string) (*server.Server, error) {
 		return server.New(t.Context(), server.Config{Listen: "127.0.0.1:0", Data: data, Database: database, Node: "srv-01",
@@ -135,6 +137,7 @@ func TestNameTaken(t *testing.T) {
 
 // TestNameLost: a node that finds its name taken all the same ends rather than fight for it.
 func TestNameLost(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	database := storetest.Database(t, storetest.Postgres(t))
 	srv, err := server.New(t.Context(), server.Config{Listen: "127.0.0.1:0", Data: t.TempDir(), Database: database, Node: "srv-01",
 		Log: slog.New(slog.DiscardHandler)})
@@ -154,6 +157,7 @@ func TestNameLost(t *testing.T) {
 // TestPostgresAway: with PostgreSQL gone sessions come and go as before, answers say what is missing, and all of it is recorded
 // when it is back (G6, G9).
 func TestPostgresAway(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	postgres := storetest.Postgres(t)
 	database := storetest.Database(t, postgres)
 	s := testkit.Start(t, testkit.Config{Database: database})
