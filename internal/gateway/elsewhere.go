@@ -221,19 +221,19 @@ func (c *leaseCall) holder(ctx context.Context, key sessionKey) error {
 }
 
 // holderOf has the node answer that wrote the record last, when it lives: what it knows of the session may not be in the records yet.
-// nil = this node goes on; changed says that the record may be another now.
-func (c *leaseCall) holderOf(ctx context.Context, rec *store.Record) (changed bool, err error) {
+// nil = this node goes on: adopting reads the record as it is then.
+func (c *leaseCall) holderOf(ctx context.Context, rec *store.Record) error {
 	if rec.EndedAt != 0 {
-		return false, nil
+		return nil
 	}
 	node := c.elsewhere.Living(rec.Incarnation)
 	if node == "" || node == c.asked {
-		return false, nil
+		return nil
 	}
 	if err := c.passOn(ctx, node); !errors.Is(err, errNotHeld) {
-		return false, err
+		return err
 	}
-	return true, nil
+	return nil
 }
 
 // anyHolder has whichever node answer that knows the session, when neither this one nor the database does: it was opened, and may have

@@ -273,6 +273,25 @@ func TestOpenedWithoutStore(t *testing.T) {
 	}
 }
 
+// TestListedLeaseNeedsNoStore: a lease that another node lists is served there, also where the database does not answer (G9).
+func TestListedLeaseNeedsNoStore(t *testing.T) {
+	f := newFixture(t, Limits{})
+	h, id := f.lease(token(time.Hour, "aud", appID.String()), ""), newSession()
+	f.want(f.report(openItem(id)), "ok")
+	n, _ := f.beside(true)
+	away := &awayRecords{Records: n.db.Records()}
+	away.set(true)
+	n.g.cfg.Records = store.NewRecorder(store.RecorderConfig{Records: away, MaxWait: time.Millisecond, Incarnation: n.node})
+	if r := h.at(n).beat(); r.status != 200 {
+		t.Error(r)
+	}
+	n.want(n.report(beatItem(id)), "ok")
+	if r := h.at(n).bye(); r.status != 204 {
+		t.Error(r)
+	}
+	f.wantEnd(h.id, api.EndClientClosed)
+}
+
 // TestReconcile: nodes that cannot hear of each other may both hold a lease; what the records say decides, an end that somebody asked
 // for before all (page 3).
 func TestReconcile(t *testing.T) {

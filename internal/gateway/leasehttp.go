@@ -496,11 +496,7 @@ func (c *leaseCall) adoptFor(ctx context.Context, l *lease, grant *tenant.Grant,
 	if err != nil {
 		return err
 	}
-	changed, err := c.holderOf(ctx, rec)
-	if changed {
-		rec, err = c.readRecord(ctx, l.key())
-	}
-	if err != nil {
+	if err := c.holderOf(ctx, rec); err != nil {
 		return err
 	}
 	var ended error
