@@ -218,7 +218,8 @@ func (w *world) checkEnds() {
 		}
 		revoked := slices.ContainsFunc(w.revocations, func(r *revocation) bool { return r.app == l.app && r.asked.Before(l.ended) })
 		if l.lease {
-			if !(l.reason == api.EndDisconnected && asked[l] || l.reason == api.EndRevoked && revoked || l.reason == api.EndClientClosed && l.how != "") {
+			wanted := map[api.EndReason]bool{api.EndDisconnected: asked[l], api.EndRevoked: revoked, api.EndClientClosed: l.how != ""}
+			if !wanted[l.reason] {
 				w.violateLocked("told-and-for-a-reason", "%s of %s ended as %s", l.id, l.node.Node, l.reason)
 			}
 			continue

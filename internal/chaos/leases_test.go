@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -195,10 +196,7 @@ func (r *reporter) report(n *node, op func(*life) string) (unknown string) {
 		}
 		item := map[string]any{"op": op(l), "id": l.id}
 		if l.opened.IsZero() {
-			maps := map[string]any{"ipAddress": "203.0.113.9", "authorized": true, "leaseSeconds": leaseSeconds, "license": fmt.Sprint("LIC-", i)}
-			for k, v := range maps {
-				item[k] = v
-			}
+			maps.Copy(item, map[string]any{"ipAddress": "203.0.113.9", "authorized": true, "leaseSeconds": leaseSeconds, "license": fmt.Sprint("LIC-", i)})
 			l.minted = asked
 			l.node = n
 		}
