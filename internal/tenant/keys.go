@@ -55,7 +55,7 @@ func (d *Directory) Authenticate(authorization string, from netip.Addr) (Key, er
 	if err := d.usable(row); err != nil {
 		return Key{}, err
 	}
-	use := store.KeyUse{PublicID: publicID, At: d.now()}
+	use := store.KeyUse{PublicID: publicID, At: d.Now()}
 	if from.IsValid() {
 		use.IP = from.Unmap().WithZone("").String()
 	}
@@ -84,7 +84,7 @@ func (d *Directory) key(publicID string) *store.Key {
 func errKeyInvalid() error { return api.Errorf(api.CodeKeyInvalid, "the API key is not valid") }
 
 func (d *Directory) usable(row *store.Key) error {
-	switch keyState(row, d.now()) {
+	switch keyState(row, d.Now()) {
 	case api.KeyRevoked:
 		return api.Errorf(api.CodeKeyRevoked, "the API key was revoked")
 	case api.KeyExpired:
