@@ -28,7 +28,7 @@ const (
 // row is what is recorded of a session.
 type row struct {
 	id, serverID, reason string
-	app                  string
+	app, host            string
 	ended                int64
 }
 
@@ -41,14 +41,14 @@ func (w *world) records() (map[string]row, error) {
 		return nil, err
 	}
 	defer conn.Close(ctx)
-	rows, err := conn.Query(ctx, `SELECT id::text, server_id, coalesce(end_reason, ''), application::text, ended_at FROM sessions`)
+	rows, err := conn.Query(ctx, `SELECT id::text, server_id, coalesce(end_reason, ''), application::text, ended_at, hostname FROM sessions`)
 	if err != nil {
 		return nil, err
 	}
 	all := map[string]row{}
 	for rows.Next() {
 		var r row
-		if err := rows.Scan(&r.id, &r.serverID, &r.reason, &r.app, &r.ended); err != nil {
+		if err := rows.Scan(&r.id, &r.serverID, &r.reason, &r.app, &r.ended, &r.host); err != nil {
 			return nil, err
 		}
 		if _, twice := all[r.id]; twice {
@@ -68,7 +68,9 @@ func (w *world) listed(n *node, app api.ApplicationID) (ids map[string]bool, why
 	}
 	ids = map[string]bool{}
 	for i := range list.Items {
-		ids[list.Items[i].ID.String()] = true
+		if host := list.Items[i].Hostname; host == nil || !w.isOrphan(*host) {
+			ids[list.Items[i].ID.String()] = true
+		}
 	}
 	if a.partial != "" {
 		why = fmt.Sprintf("the list of %s is partial: %s", n.Node, a.partial)
@@ -81,8 +83,17 @@ func (w *world) settle(after string) {
 	w.gate.Lock()
 	defer w.gate.Unlock()
 	begun := time.Now()
+	asked := time.Time{} // the leases: one that nobody has asked for since its node died is in no list
 	for {
-		why := w.unsettled()
+		why := ""
+		if time.Since(asked) > 2*time.Second {
+			if why = w.settleLeases(); why == "" {
+				asked = time.Now()
+			}
+		}
+		if why == "" {
+			why = w.unsettled()
+		}
 		if why == "" {
 			break
 		}
@@ -132,14 +143,10 @@ func (w *world) unsettled() string {
 		if got, _ := json.Marshal(page); !open || string(got) != string(want) {
 			return fmt.Sprintf("page-exact: %s at %s: open %v\n%s\n%s", s.path(), s.node.Node, open, got, want)
 		}
-		// A session that came and went while a node could not hear of it leaves that node's lastConnectionTime as it was, until the
-		// next one connects.
-		list.LastConnectionTime = 0
-		here, _ := json.Marshal(list.View)
-		if first, ok := same[s.path()]; ok && first != string(here) {
-			return fmt.Sprintf("same-everywhere: %s at %s\n%s\n%s", s.path(), s.node.Node, here, first)
+		if first, ok := same[s.path()]; ok && first != string(want) {
+			return fmt.Sprintf("same-everywhere: %s at %s\n%s\n%s", s.path(), s.node.Node, want, first)
 		}
-		same[s.path()] = string(here)
+		same[s.path()] = string(want)
 	}
 	records, err := w.records()
 	if err != nil {
@@ -153,7 +160,7 @@ func (w *world) unsettled() string {
 			}
 		}
 		for id, r := range records {
-			if r.app == app.String() && r.ended == 0 && believed[id] == nil {
+			if r.app == app.String() && r.ended == 0 && believed[id] == nil && !w.isOrphan(r.host) {
 				return fmt.Sprintf("open-is-connected: the record of %s: %+v", id, r)
 			}
 		}
@@ -185,7 +192,13 @@ func (w *world) notReady(n *node) string {
 		Status  string
 		Reasons []string
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&ready); err != nil || ready.Status != "ready" {
+	want := "ready"
+	if n.Clock != 0 {
+		want = "degraded"
+	}
+	err = json.NewDecoder(resp.Body).Decode(&ready)
+	others := slices.DeleteFunc(ready.Reasons, func(reason string) bool { return n.Clock != 0 && strings.HasPrefix(reason, "clock: ") })
+	if err != nil || ready.Status != want || len(others) > 0 {
 		return fmt.Sprintf("ready: %s is %+v", n.Node, ready)
 	}
 	return ""
@@ -203,11 +216,18 @@ func (w *world) checkEnds() {
 		if l.ended.IsZero() || !l.left.IsZero() {
 			continue
 		}
+		revoked := slices.ContainsFunc(w.revocations, func(r *revocation) bool { return r.app == l.app && r.asked.Before(l.ended) })
+		if l.lease {
+			wanted := map[api.EndReason]bool{api.EndDisconnected: asked[l], api.EndRevoked: revoked, api.EndClientClosed: l.how != ""}
+			if !wanted[l.reason] {
+				w.violateLocked("told-and-for-a-reason", "%s of %s ended as %s", l.id, l.node.Node, l.reason)
+			}
+			continue
+		}
 		var killed, drained bool
 		for _, t := range l.node.during(l.ended.Add(-time.Second), l.ended) {
 			killed, drained = killed || t.killed, drained || t.drained
 		}
-		revoked := slices.ContainsFunc(w.revocations, func(r *revocation) bool { return r.app == l.app && r.asked.Before(l.ended) })
 		told := l.last.Type == api.TypeDisconnect && int(l.last.Code) == l.code
 		switch {
 		case killed && l.code == -1:
@@ -237,8 +257,15 @@ func (w *world) checkRevocations() {
 				continue
 			}
 			over := l.over()
-			// What an earlier one ended late, at a node that could not hear of it, is of that one's count.
-			earlier := slices.ContainsFunc(w.revocations[:i], func(r *revocation) bool { return r.status != http.StatusServiceUnavailable && l.opened.Before(r.asked) })
+			// What an earlier one ended late, at a node that could not hear of it, is of that one's count: whatever came in there until
+			// the node had heard of it came in under the epoch from before.
+			earlier := slices.ContainsFunc(w.revocations[:i], func(r *revocation) bool {
+				heard := w.heardBy(r, l)
+				if heard.After(r.answered) {
+					heard = heard.Add(caughtUp)
+				}
+				return r.status != http.StatusServiceUnavailable && l.opened.Before(heard)
+			})
 			if !earlier && l.code == int(api.CloseRevoked) && over.After(r.asked) && l.opened.Before(r.answered) && over.Before(until) {
 				seen++
 			}
@@ -246,19 +273,15 @@ func (w *world) checkRevocations() {
 			if !l.minted.Before(r.asked.Truncate(time.Second)) {
 				continue
 			}
-			// A node that could not hear of it has until it can.
-			deadline := r.answered
-			for _, t := range l.node.during(r.asked.Add(-time.Second), r.answered) {
-				if !t.deaf {
-					continue
-				}
-				if t.to.IsZero() {
-					t.to = time.Now()
-				}
-				deadline = later(deadline, t.to)
-			}
+			deadline := w.heardBy(r, l)
 			if l.opened.After(deadline.Add(caughtUp)) {
 				w.violateLocked("revoked-token-opens-nothing", "%s was opened %s after the answer, at %s", l.id, l.opened.Sub(r.answered), l.node.Node)
+			}
+			if l.lease { // its client knows of the end when it asks next
+				if l.beaten.After(deadline.Add(caughtUp)) {
+					w.violateLocked("revoked-is-not-connected", "%s of %s beat %s after the answer (%s)", l.id, l.node.Node, l.beaten.Sub(r.answered), r.answer)
+				}
+				continue
 			}
 			if end := over; end.IsZero() && time.Since(deadline) > caughtUp || end.After(deadline.Add(caughtUp)) && l.opened.Before(deadline) {
 				w.violateLocked("revoked-is-not-connected", "%s of %s was over %s after the answer (%s)", l.id, l.node.Node, end.Sub(r.answered), r.answer)
@@ -268,6 +291,33 @@ func (w *world) checkRevocations() {
 			w.violateLocked("revocation-counts", "disconnectedCount is %d, %d clients were told: %s", r.count, seen, r.answer)
 		}
 	}
+}
+
+// heardBy returns when the session's node has heard of the revocation at the latest: at its answer, or, a node that could not, when it
+// could again. Any node may hold a lease.
+func (w *world) heardBy(r *revocation, l *life) time.Time {
+	heard := r.answered
+	if !l.lease {
+		return r.heardAt(l.node)
+	}
+	for _, n := range w.nodes {
+		heard = later(heard, r.heardAt(n))
+	}
+	return heard
+}
+
+func (r *revocation) heardAt(n *node) time.Time {
+	heard := r.answered
+	for _, t := range n.during(r.asked.Add(-time.Second), r.answered) {
+		switch {
+		case !t.deaf:
+		case t.to.IsZero():
+			heard = time.Now()
+		default:
+			heard = later(heard, t.to)
+		}
+	}
+	return heard
 }
 
 func later(a, b time.Time) time.Time {
@@ -283,6 +333,12 @@ func (w *world) checkDisconnects() {
 	defer w.mu.Unlock()
 	for _, d := range w.disconnects {
 		over := d.life.over()
+		if d.life.lease {
+			over = later(d.life.beaten, d.asked) // an end is known when it is asked for
+			if d.partial != "" {                 // another node may hold it too, and looks at the record now and then
+				over = over.Add(-2 * caughtUp)
+			}
+		}
 		if d.status == http.StatusOK && d.count == 1 && (over.IsZero() && time.Since(d.answered) > caughtUp || over.After(d.answered.Add(caughtUp))) {
 			w.violateLocked("disconnected-is-not-connected", "%s of %s: %s", d.life.id, d.life.node.Node, d.answer)
 		}
@@ -328,6 +384,9 @@ func (w *world) checkRecords() {
 		}
 		w.ends[l.id] = r.reason
 		want := w.wanted(l)
+		if l.lease && l.left.IsZero() {
+			want = []api.EndReason{l.reason}
+		}
 		if acknowledged[l] {
 			want = []api.EndReason{api.EndDisconnected}
 		}
@@ -365,7 +424,7 @@ func (w *world) wanted(l *life) (want []api.EndReason) {
 		want = append(want, api.EndNodeDraining)
 	case !l.left.IsZero(): // an operator may have been first, and the client gone before it was told
 		want = append(want, api.EndRevoked, api.EndDisconnected, api.EndConnectionLost)
-		if l.how == "bye" {
+		if l.how == "bye" || l.lease {
 			want = append(want, api.EndClientClosed)
 		}
 		for _, t := range l.node.during(over, time.Now()) { // it was not heard while the node stood still
@@ -444,6 +503,6 @@ func (w *world) of(n *node) map[string]*life {
 	for _, app := range apps {
 		maps.Copy(all, w.believed(app))
 	}
-	maps.DeleteFunc(all, func(_ string, l *life) bool { return l.node != n })
+	maps.DeleteFunc(all, func(_ string, l *life) bool { return l.node != n || l.lease })
 	return all
 }

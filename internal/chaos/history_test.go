@@ -37,6 +37,11 @@ type life struct {
 	ended    time.Time // the connection was over
 	code     int       // of the close frame; -1 without one
 	last     api.Disconnect
+
+	// Of a session that is held by requests and not by a connection.
+	lease, reported bool
+	beaten          time.Time     // when the last heartbeat was sent that was taken
+	reason          api.EndReason // as its client was told
 }
 
 // connected tells whether the client believes that it is.

@@ -169,6 +169,11 @@ func (w *world) load(t *testing.T, seed uint64, clients int) (stop func()) {
 			w.repeat(ctx, m.random, 400*time.Millisecond, func() { m.step(t) })
 		})
 	}
+	w.holders = w.newHolders(seed)
+	for i, h := range w.holders {
+		random := rand.New(rand.NewPCG(seed, uint64(4_000_000+i)))
+		run.Go(func() { w.repeat(ctx, random, 1200*time.Millisecond, func() { h.step(t) }) })
+	}
 	for i, op := range []struct {
 		every time.Duration
 		do    func(*rand.Rand)

@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 type config struct {
 	Node, Data, Database string
 	Cluster              server.ClusterConfig
+	Clock                time.Duration // by which the wall clock of this life is ahead
 }
 
 func serve(text string) error {
@@ -54,6 +55,7 @@ func serve(text string) error {
 	}()
 	srv, err := server.New(ctx, server.Config{Listen: "127.0.0.1:0", OpsListen: "127.0.0.1:0", Data: c.Data, Database: c.Database,
 		Node: c.Node, Bootstrap: filepath.Join(c.Data, "bootstrap.yaml"), Cluster: c.Cluster, Drain: 4 * time.Second,
+		Now:    func() time.Time { return time.Now().Add(c.Clock) },
 		Manage: manage.Limits{RequestsPerSecond: 1e6, RequestBurst: 1e6}, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {
 		return err
@@ -65,8 +67,9 @@ func serve(text string) error {
 // node is one node, over all of its lives.
 type node struct {
 	config
-	log     *os.File
-	db, bus *proxy // between the node and these; bus is nil where nodes form it themselves
+	log *os.File
+	db  *proxy // between the node and PostgreSQL
+	bus []link // to and from NATS, or the other nodes
 
 	mu        sync.Mutex
 	cmd       *exec.Cmd // nil while it does not run
@@ -82,6 +85,7 @@ type trouble struct {
 	killed   bool
 	drained  bool
 	deaf     bool // neither NATS nor PostgreSQL reached it
+	clock    bool // its wall clock was off
 }
 
 func newNode(t *testing.T, c config, logs string) *node {

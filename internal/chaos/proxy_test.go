@@ -108,6 +108,21 @@ func (p *proxy) pass(direction int) bool {
 	return !p.closed
 }
 
+// link is what connects a node, as that sees it.
+type link struct {
+	*proxy
+	to       *node // nil = NATS or PostgreSQL
+	incoming bool  // the other end connects: what is there for that is back for the node
+}
+
+// block blocks directions of the node.
+func (l link) block(ways [2]bool) {
+	if l.incoming {
+		ways[there], ways[back] = ways[back], ways[there]
+	}
+	l.proxy.block(ways)
+}
+
 func (p *proxy) block(directions [2]bool) {
 	p.mu.Lock()
 	p.blocked = directions

@@ -25,11 +25,14 @@ import (
 
 // EmbeddedConfig configures NewEmbedded.
 type EmbeddedConfig struct {
-	Listen  string // required; host:port where the other nodes connect. Port 0 picks a free one
-	Peers   string // comma-separated: host:port, or nats://host:port, of other nodes, one that runs at least. This node may be among them
-	Cluster string // as NATSConfig.Cluster; nodes of another name are refused
-	Node    string // required
-	Secret  string // required, 16 bytes at least: what nodes prove to each other
+	Listen string // required; host:port where the other nodes connect. Port 0 picks a free one
+	Peers  string // comma-separated: host:port, or nats://host:port, of other nodes, one that runs at least. This node may be among them
+	// Advertise is host:port that nodes tell each other of this one, beside Peers; "" = as Listen is seen. For tests with a network
+	// between the nodes.
+	Advertise string
+	Cluster   string // as NATSConfig.Cluster; nodes of another name are refused
+	Node      string // required
+	Secret    string // required, 16 bytes at least: what nodes prove to each other
 	// TLS is for both ends of the connections between nodes: certificates, RootCAs and ClientCAs (LoadTLS). nil = they are not
 	// encrypted, and who listens on the way learns what opens the cluster to them.
 	TLS *tls.Config
@@ -128,7 +131,7 @@ func (cfg *EmbeddedConfig) options(ctx context.Context) (*server.Options, error)
 		MaxPayload: MaxMessage,
 		NoSigs:     true,
 		Cluster: server.ClusterOpts{
-			Name: cfg.Cluster, Host: host, Port: port, Username: routeUser, Password: password,
+			Name: cfg.Cluster, Host: host, Port: port, Advertise: cfg.Advertise, Username: routeUser, Password: password,
 			PingInterval: natsPing, MaxPingsOut: natsPingsOut,
 		},
 		Routes: routes,

@@ -106,6 +106,15 @@ func (g *Gateway) readRecord(ctx context.Context, key sessionKey) (*store.Record
 	}
 }
 
+// notFound says that neither the database nor any node that answers knows a session. One that was opened while the database was away is known to its
+// node alone (G9).
+func (g *Gateway) notFound() *api.Error {
+	if g.elsewhere.Missing() {
+		return unavailable("the session may be held by a node that cannot be reached: try again")
+	}
+	return errNoSession()
+}
+
 func errNoSession() *api.Error {
 	return api.Errorf(api.CodeSessionNotFound, "there is no such session")
 }
@@ -114,7 +123,7 @@ func errNoSession() *api.Error {
 func (g *Gateway) adoptAll(ctx context.Context, leases []store.Record) ([]store.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	adopted, err := g.cfg.Records.Adopt(ctx, g.cfg.Incarnation, leases)
+	adopted, err := g.cfg.Records.Adopt(ctx, leases)
 	if err != nil {
 		g.log.Warn("leases could not be adopted", "leases", len(leases), "err", err)
 		return nil, unavailable("the session is not held here, and the database does not answer: try again")
@@ -134,11 +143,6 @@ func (g *Gateway) overdueCause(rec *store.Record, now api.Millis) (c cause, at a
 	case rec.Lease.Epoch < app.Epoch:
 		return causeOf(app), app.RevokedAt, true
 	}
-	for _, t := range rec.Lease.Tokens {
-		if g.cfg.Tenants.Denied(t.Application, t.TokenID) {
-			return cause{reason: api.EndDisconnected}, now, true
-		}
-	}
 	if end := rec.TokenExpiresAt.Add(g.limits.ExpiryGrace); rec.TokenExpiresAt != 0 && end <= now {
 		return cause{reason: api.EndTokenExpired}, end, true
 	}
@@ -151,7 +155,7 @@ func (g *Gateway) endRecord(rec store.Record, c cause, at api.Millis) error {
 	rec.EndedBy, rec.EndText = c.by, c.note
 	var denied []store.Denial
 	if c.deny {
-		if denied = denials(rec.Lease.Tokens, api.MillisOf(time.Now())); len(denied) > 0 {
+		if denied = denials(rec.Lease.Tokens, g.now()); len(denied) > 0 {
 			g.cfg.Tenants.Deny(denied)
 		}
 	}
@@ -164,7 +168,7 @@ func (g *Gateway) endRecord(rec store.Record, c cause, at api.Millis) error {
 // its client is told.
 func (l *lease) revive(rec store.Record) error {
 	g, s, now := l.session.gateway, l.session, time.Now()
-	if c, at, over := g.overdueCause(&rec, api.MillisOf(now)); over {
+	if c, at, over := g.overdueCause(&rec, g.now()); over {
 		return g.endRecord(rec, c, at)
 	}
 	l.seconds, l.epoch, l.owner, l.found = rec.Lease.Seconds, rec.Lease.Epoch, rec.Lease.OwnerEpoch, rec.Lease.FoundSince
@@ -177,7 +181,7 @@ func (l *lease) revive(rec store.Record) error {
 	s.credential = registry.Credential{Kind: registry.CredentialRollcall, Epoch: rec.Lease.Epoch}
 	s.mu.Unlock()
 	if err := s.insert(registry.Unlimited); err != nil { // it was within the quota when it came, and evicts nobody
-		if c, at, over := g.overdueCause(&rec, api.MillisOf(time.Now())); over {
+		if c, at, over := g.overdueCause(&rec, g.now()); over {
 			return g.endRecord(rec, c, at)
 		}
 		g.log.Warn("an adopted lease could not be held", "session", rec.ID, "err", err)

@@ -94,12 +94,6 @@ func TestAdoptedLeaseMeetsRevocation(t *testing.T) {
 		{"archive", "", func(f *fixture, _ *holder) {
 			_, _ = f.tenants.ArchiveApplication(f.Context(), appID, "key1")
 		}, api.EndApplicationArchived, "key1", false},
-		{"a denied token", token(time.Hour), func(f *fixture, h *holder) {
-			denials := f.record(h.id).Lease.Tokens
-			if err := f.db.Records().Write(f.Context(), nil, denials); err != nil {
-				f.Fatal(err)
-			}
-		}, api.EndDisconnected, "", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFixture(t, Limits{})
@@ -119,6 +113,23 @@ func TestAdoptedLeaseMeetsRevocation(t *testing.T) {
 			third := n.next()
 			h.at(third).wantGone(tt.reason, tt.again)
 		})
+	}
+}
+
+// TestAdoptWithDeniedToken: a session stays whose token was denied for another's sake, whichever node takes it up (page 3).
+func TestAdoptWithDeniedToken(t *testing.T) {
+	f := newFixture(t, Limits{})
+	h := f.lease(token(time.Hour), "")
+	f.letGo()
+	if err := f.db.Records().Write(t.Context(), nil, f.record(h.id).Lease.Tokens); err != nil {
+		t.Fatal(err)
+	}
+	n := f.next()
+	if r := h.at(n).beat(); r.status != 200 || n.live() != 1 {
+		t.Error(r)
+	}
+	if r := n.call(n.http(), "POST", api.SessionsPath, h.token, `{"application":"123456789"}`); !r.is(401, api.CodeTokenRevoked) {
+		t.Error(r)
 	}
 }
 
@@ -256,7 +267,7 @@ func TestAdoptWithoutStore(t *testing.T) {
 	h, gone := f.lease(token(time.Hour), ""), f.lease(token(time.Hour, "jti", "2"), "")
 	f.letGo()
 	n := f.next()
-	n.g.cfg.Records = store.NewRecorder(store.RecorderConfig{Records: away, MaxWait: time.Millisecond})
+	n.g.cfg.Records = store.NewRecorder(store.RecorderConfig{Records: away, MaxWait: time.Millisecond, Incarnation: n.node})
 	held := n.lease(token(time.Hour), "")
 	if r := gone.at(n).bye(); r.status != 204 {
 		t.Error(r)
@@ -326,5 +337,32 @@ func TestManyAdoptions(t *testing.T) {
 	wg.Wait()
 	if n.live() != 100 {
 		t.Errorf("%d sessions", n.live())
+	}
+}
+
+// TestNewIncarnation: a node that was taken for dead and came back opens and adopts under the incarnation that it has now.
+func TestNewIncarnation(t *testing.T) {
+	before := newFixture(t, Limits{})
+	old := before.lease(token(time.Hour), "")
+	before.letGo()
+	f := before.next()
+	incarnation, err := f.db.Nodes().Claim(t.Context(), f.name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.records.Renew(incarnation)
+	id := newSession()
+	f.want(f.report(openItem(id)), "ok")
+	opened := f.lease(token(time.Hour, "jti", "b"), "")
+	if r := old.at(f).beat(); r.status != 200 {
+		t.Fatal(r)
+	}
+	for name, id := range map[string]api.SessionID{"opened": opened.id, "reported": id, "adopted": old.id} {
+		if rec := f.record(id); rec.Incarnation != incarnation {
+			t.Errorf("what was %s has incarnation %d, want %d", name, rec.Incarnation, incarnation)
+		}
+	}
+	if did, err := f.g.EndUnheld(t.Context(), appID, opened.id, "key1", ""); did || err != nil || f.live() != 3 {
+		t.Errorf("its own lease is taken for one that nobody holds: %v %v, %d sessions", did, err, f.live())
 	}
 }

@@ -28,7 +28,7 @@ func (s *session) renew(token string, now time.Time, q question) {
 		return
 	}
 	if err == nil {
-		err = s.adopt(grant, now)
+		err = s.adopt(grant)
 	}
 	var told *api.Error
 	switch {
@@ -62,9 +62,9 @@ func (s *session) verifyRenewal(token string, presented time.Time) (tenant.Grant
 }
 
 // adopt makes the grant the session's, in the registry and in the record.
-func (s *session) adopt(grant tenant.Grant, now time.Time) error {
+func (s *session) adopt(grant tenant.Grant) error {
 	s.mu.Lock()
-	s.tokens = appendToken(unexpired(s.tokens, api.MillisOf(now)), grant)
+	s.tokens = appendToken(unexpired(s.tokens, s.gateway.now()), grant)
 	before, credential, cid := s.record, s.credential, s.cid
 	switch {
 	case s.told != nil:
@@ -77,7 +77,7 @@ func (s *session) adopt(grant tenant.Grant, now time.Time) error {
 		s.mu.Unlock()
 		return api.Errorf(api.CodeTokenMismatch, "the token's sub or cid is not that of the session's token")
 	}
-	s.applyLocked(grant, now)
+	s.applyLocked(grant)
 	after := s.record
 	err := s.gateway.cfg.Registry.Update(s.rowLocked(), grant.Application.MaxAuthorized())
 	if err != nil {
@@ -94,10 +94,10 @@ func (s *session) adopt(grant tenant.Grant, now time.Time) error {
 	return nil
 }
 
-func (s *session) applyLocked(grant tenant.Grant, now time.Time) {
+func (s *session) applyLocked(grant tenant.Grant) {
 	r := &s.record
 	if l := s.lease(); l != nil && (r.License != grant.License || grant.ClientID != "" && r.ClientID != grant.ClientID) {
-		l.found = api.MillisOf(now)
+		l.found = s.gateway.now()
 	}
 	r.Authorized, r.TokenExpiresAt, r.Login, r.License = true, grant.TokenExpiresAt, grant.Login, grant.License
 	if grant.ClientID != "" {

@@ -23,6 +23,10 @@ type Elsewhere interface {
 	Holder(app api.ApplicationID, id api.SessionID) (node string)
 	// Living returns the other node that lives under the incarnation, "" when there is none.
 	Living(incarnation int64) (node string)
+	// Others returns the other nodes that live.
+	Others() []string
+	// Missing tells whether there are nodes, as far as is known, of which this one does not know all that they hold.
+	Missing() bool
 	// Ask has the node's Gateway.Answer answer. A node that does not answer is an *api.Error, unavailable.
 	Ask(ctx context.Context, node string, question []byte) ([]byte, error)
 }
@@ -32,6 +36,8 @@ type nowhere struct{}
 
 func (nowhere) Holder(api.ApplicationID, api.SessionID) string { return "" }
 func (nowhere) Living(int64) string                            { return "" }
+func (nowhere) Others() []string                               { return nil }
+func (nowhere) Missing() bool                                  { return false }
 func (nowhere) Ask(context.Context, string, []byte) ([]byte, error) {
 	return nil, unavailable("there is no other node")
 }
@@ -215,19 +221,30 @@ func (c *leaseCall) holder(ctx context.Context, key sessionKey) error {
 }
 
 // holderOf has the node answer that wrote the record last, when it lives: what it knows of the session may not be in the records yet.
-// nil = this node goes on; changed says that the record may be another now.
-func (c *leaseCall) holderOf(ctx context.Context, rec *store.Record) (changed bool, err error) {
+// nil = this node goes on: adopting reads the record as it is then.
+func (c *leaseCall) holderOf(ctx context.Context, rec *store.Record) error {
 	if rec.EndedAt != 0 {
-		return false, nil
+		return nil
 	}
 	node := c.elsewhere.Living(rec.Incarnation)
 	if node == "" || node == c.asked {
-		return false, nil
+		return nil
 	}
 	if err := c.passOn(ctx, node); !errors.Is(err, errNotHeld) {
-		return false, err
+		return err
 	}
-	return true, nil
+	return nil
+}
+
+// anyHolder has whichever node answer that knows the session, when neither this one nor the database does: it was opened, and may have
+// ended, while its node could not write. errNotHeld says that none does; what they knew is in the records then.
+func (c *leaseCall) anyHolder(ctx context.Context) error {
+	for _, node := range c.elsewhere.Others() {
+		if err := c.passOn(ctx, node); !errors.Is(err, errNotHeld) {
+			return err
+		}
+	}
+	return errNotHeld
 }
 
 func (g *Gateway) knows(key sessionKey) bool {

@@ -7,15 +7,20 @@ import (
 	"time"
 
 	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/internal/store"
 )
 
 // peer is Elsewhere: one other node.
 type peer struct {
 	*fixture
-	lists bool // the asking node has its list
-	mute  bool // it does not answer
-	asked int
+	lists   bool // the asking node has its list
+	mute    bool // it does not answer
+	missing bool // the asking node knows that it lacks some
+	asked   int
 }
+
+func (p *peer) Missing() bool    { return p.missing }
+func (p *peer) Others() []string { return []string{p.name} }
 
 func (p *peer) Holder(app api.ApplicationID, id api.SessionID) string {
 	if _, there := p.registry.Get(app, id); there && p.lists {
@@ -214,5 +219,128 @@ func TestEndUnheldElsewhere(t *testing.T) {
 	}
 	if f.live() != 0 {
 		t.Error("it is still connected")
+	}
+}
+
+// TestUnknownWhileNodesAreMissing: a node that cannot be reached may hold a lease of which the database knows nothing yet (G9).
+func TestUnknownWhileNodesAreMissing(t *testing.T) {
+	f := newFixture(t, Limits{})
+	n, p := f.beside(false)
+	h := &holder{fixture: n, c: n.http(), id: newSession(), token: token(time.Hour)}
+	for _, p.missing = range []bool{false, true} {
+		status, code := 404, api.CodeSessionNotFound
+		if p.missing {
+			status, code = 503, api.CodeUnavailable
+		}
+		for _, tok := range []string{h.token, token(time.Hour, "aud", appID.String())} {
+			if r := n.call(h.c, "POST", h.path("/heartbeat"), tok, ""); !r.is(status, code) {
+				t.Error(r)
+			}
+		}
+		n.want(n.report(beatItem(newSession()), endItem(newSession()), openItem(newSession())), string(code), string(code), "ok")
+	}
+}
+
+// TestOpenedWithoutStore: what its node could not write yet is asked of it, by whichever node (G9).
+func TestOpenedWithoutStore(t *testing.T) {
+	f := newFixture(t, Limits{})
+	away := &awayRecords{Records: f.db.Records()}
+	away.set(true)
+	f.g.cfg.Records = store.NewRecorder(store.RecorderConfig{Records: away, MaxWait: time.Millisecond, Incarnation: f.node})
+	h, named, id, over := f.lease(token(time.Hour), ""), f.lease(token(time.Hour, "aud", appID.String(), "jti", "b"), ""), newSession(), newSession()
+	f.want(f.report(openItem(id), openItem(over), endItem(over)), "ok", "ok", "ok")
+	n, p := f.beside(false)
+	for _, h := range []*holder{h, named} {
+		if r := h.at(n).beat(); r.status != 200 {
+			t.Error(r)
+		}
+	}
+	n.want(n.report(beatItem(id), endItem(over), beatItem(over)), "ok", "ok", "client_closed")
+	if n.live() != 0 || f.live() != 3 {
+		t.Errorf("%d and %d sessions", n.live(), f.live())
+	}
+	// That it knows of no such session counts once all that it knows is written.
+	unknown := &holder{fixture: n, c: n.http(), id: newSession(), token: named.token}
+	if r := unknown.beat(); !r.is(503, api.CodeUnavailable) {
+		t.Error(r)
+	}
+	n.want(n.report(beatItem(newSession())), "unavailable")
+	f.g.Disconnect(t.Context(), appID, api.NewServerID(f.name, named.id), "key1", "")
+	named.at(n).wantGone(api.EndDisconnected, true)
+	p.mute = true
+	if r := h.at(n).beat(); !r.is(503, api.CodeUnavailable) {
+		t.Error(r)
+	}
+}
+
+// TestListedLeaseNeedsNoStore: a lease that another node lists is served there, also where the database does not answer (G9).
+func TestListedLeaseNeedsNoStore(t *testing.T) {
+	f := newFixture(t, Limits{})
+	h, id := f.lease(token(time.Hour, "aud", appID.String()), ""), newSession()
+	f.want(f.report(openItem(id)), "ok")
+	n, _ := f.beside(true)
+	away := &awayRecords{Records: n.db.Records()}
+	away.set(true)
+	n.g.cfg.Records = store.NewRecorder(store.RecorderConfig{Records: away, MaxWait: time.Millisecond, Incarnation: n.node})
+	if r := h.at(n).beat(); r.status != 200 {
+		t.Error(r)
+	}
+	n.want(n.report(beatItem(id)), "ok")
+	if r := h.at(n).bye(); r.status != 204 {
+		t.Error(r)
+	}
+	f.wantEnd(h.id, api.EndClientClosed)
+}
+
+// TestReconcile: nodes that cannot hear of each other may both hold a lease; what the records say decides, an end that somebody asked
+// for before all (page 3).
+func TestReconcile(t *testing.T) {
+	f := newFixture(t, Limits{})
+	moved, ended, kicked := f.lease(token(time.Hour, "jti", "a"), ""), f.lease(token(time.Hour, "jti", "b"), ""), f.lease(token(time.Hour, "jti", "c"), "")
+	bye, stays, ran := f.lease(token(time.Hour, "jti", "d"), ""), f.lease(token(time.Hour, "jti", "e"), ""), f.lease(token(time.Hour, "jti", "f"), "")
+	f.records.Flush(t.Context())
+	n, _ := f.beside(false)
+	n.g.elsewhere = nowhere{}
+	for _, h := range []*holder{moved, ended, kicked, bye, ran} {
+		if r := h.at(n).beat(); r.status != 200 {
+			t.Fatal(r)
+		}
+	}
+	stream := ended.watch()
+	n.g.Disconnect(t.Context(), appID, n.record(ended.id).ServerID, "key1", "why")
+	f.g.Disconnect(t.Context(), appID, f.record(kicked.id).ServerID, "key2", "")
+	if r := bye.bye(); r.status != 204 {
+		t.Fatal(r)
+	}
+	if f.live() != 4 || n.live() != 4 {
+		t.Fatalf("%d and %d sessions", f.live(), n.live())
+	}
+	f.g.leases[sessionKey{appID, ran.id}].session.end(cause{reason: api.EndLeaseExpired}) // its client had gone to the other node
+	for _, node := range []*fixture{f, n} {
+		f.records.Flush(t.Context())
+		n.records.Flush(t.Context())
+		if err := node.g.Reconcile(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f.live() != 1 || n.live() != 2 {
+		t.Errorf("%d and %d sessions", f.live(), n.live())
+	}
+	if got := stream.rest(); len(got) != 1 {
+		t.Errorf("the stream said %v", got)
+	}
+	f.wantEnd(ended.id, api.EndDisconnected)
+	kicked.at(n).wantGone(api.EndDisconnected, true)
+	bye.at(n).wantGone(api.EndClientClosed, false)
+	for node, h := range map[*fixture]*holder{n: moved, f: stays} {
+		if r := h.at(node).beat(); r.status != 200 {
+			t.Error(r)
+		}
+	}
+	if rec := n.record(ran.id); rec.EndedAt != 0 {
+		t.Errorf("%+v", rec)
+	}
+	if rec := n.record(kicked.id); rec.EndedBy != "key2" {
+		t.Errorf("%+v", rec)
 	}
 }

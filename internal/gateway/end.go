@@ -43,7 +43,7 @@ func (s *session) claim(c cause) (ending, bool) {
 	}
 	s.told = make(chan struct{})
 	e := ending{session: s, cause: c, live: s.live, record: s.record}
-	now := api.MillisOf(time.Now())
+	now := s.gateway.now()
 	e.record.EndedAt, e.record.EndReason = max(now, s.record.CreatedAt), c.reason
 	e.record.EndedBy, e.record.EndText, e.record.LastActiveAt = c.by, c.note, s.activeAt
 	if c.deny {
@@ -52,11 +52,16 @@ func (s *session) claim(c cause) (ending, bool) {
 	return e, true
 }
 
-// unexpired returns the denials that still matter.
+// clockMargin is how long a token counts as unexpired that is to be denied or remembered for it: by this much this node's clock may be
+// ahead of that of another, where the token would be good again. Longer, and a session that renews its token as often as it may would
+// present more of them than it may.
+const clockMargin = 90 * time.Second
+
+// unexpired returns the denials that still matter, here or on a node whose clock is behind.
 func unexpired(tokens []store.Denial, now api.Millis) []store.Denial {
 	var left []store.Denial
 	for _, t := range tokens {
-		if t.ExpiresAt > now {
+		if t.ExpiresAt.Add(clockMargin) > now {
 			left = append(left, t)
 		}
 	}

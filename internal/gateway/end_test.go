@@ -601,3 +601,13 @@ func (c *checking) BeginClose(frames []byte, code api.CloseCode, reason string) 
 	c.called = true
 	return c.socket.BeginClose(frames, code, reason)
 }
+
+// TestTokensThatExpiredHere: a token is denied that has expired by this node's clock, which may be ahead of another's.
+func TestTokensThatExpiredHere(t *testing.T) {
+	now := api.MillisOf(time.Now())
+	left := denials([]store.Denial{{TokenID: "a", ExpiresAt: now.Add(time.Second)}, {TokenID: "b", ExpiresAt: now.Add(-time.Minute)},
+		{TokenID: "c", ExpiresAt: now.Add(-2 * time.Minute)}}, now)
+	if len(left) != 2 || left[0].TokenID != "a" || left[1].TokenID != "b" {
+		t.Errorf("%+v", left)
+	}
+}

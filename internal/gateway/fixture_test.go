@@ -143,8 +143,8 @@ func newFixtureOn(t testing.TB, limits Limits, l net.Listener, unparked bool, be
 	if err := f.tenants.Bootstrap(t.Context(), strings.NewReader(bootstrap)); err != nil {
 		t.Fatal(err)
 	}
-	f.records = store.NewRecorder(store.RecorderConfig{Records: db.Records(), Log: log})
-	f.g = New(Config{Node: f.name, Incarnation: f.node, Registry: f.registry, Tenants: f.tenants, Records: f.records, Log: log,
+	f.records = store.NewRecorder(store.RecorderConfig{Records: db.Records(), Log: log, Incarnation: f.node})
+	f.g = New(Config{Node: f.name, Registry: f.registry, Tenants: f.tenants, Records: f.records, Log: log,
 		Metrics: f.metrics, Limits: limits, Unparked: unparked, Room: func() bool { return !f.full.Load() }})
 	f.tenants.OnApplication(f.g.Apply)
 

@@ -33,14 +33,13 @@ import (
 
 // Config configures New.
 type Config struct {
-	Node        string // required
-	Incarnation int64
-	Registry    *registry.Registry    // required
-	Tenants     *tenant.Directory     // required; hand Apply to its OnApplication before serving
-	Records     *store.Recorder       // required
-	Log         *slog.Logger          // nil = discard
-	Metrics     prometheus.Registerer // nil = none
-	Limits      Limits
+	Node     string                // required
+	Registry *registry.Registry    // required
+	Tenants  *tenant.Directory     // required; hand Apply to its OnApplication before serving
+	Records  *store.Recorder       // required; it knows the node's incarnation
+	Log      *slog.Logger          // nil = discard
+	Metrics  prometheus.Registerer // nil = none
+	Limits   Limits
 	// CutOff tells whether the node can hear of a revocation neither from the database nor from another node: it opens no session then
 	// for applications with strictRevocation (G4). nil = never.
 	CutOff func() bool
@@ -120,6 +119,8 @@ type Gateway struct {
 	elsewhere Elsewhere
 	watched   atomic.Int64 // open event streams
 
+	unreconciled []sessionKey // Reconcile's: what is left of a round
+
 	lot    *lot
 	poller *websock.Poller // nil where sockets cannot be parked
 
@@ -186,6 +187,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	poll.Wait()
 	return errors.Join(err, cerr)
 }
+
+// now is the wall clock, for what is dated; deadlines go by the monotonic one.
+func (g *Gateway) now() api.Millis { return g.cfg.Tenants.Now() }
 
 // Sockets returns how many connections clients have open, those that are being upgraded included.
 func (g *Gateway) Sockets() int {

@@ -62,7 +62,7 @@ func (s *session) greet(h greeting, up *upgrade, now time.Time, q question) {
 		s.end(refusedFor(err))
 		return
 	}
-	s.fill(h, up, grant, time.Now()) // it may have waited for its place since it came
+	s.fill(h, up, grant, g.now()) // it may have waited for its place since it came
 	ticket, err := g.cfg.Records.Stage(s.record)
 	if err != nil {
 		if !errors.Is(err, store.ErrQueueFull) {
@@ -183,14 +183,14 @@ func crowded() cause {
 }
 
 // fill makes the record. Nobody else sees the session yet.
-func (s *session) fill(h greeting, up *upgrade, grant tenant.Grant, now time.Time) {
+func (s *session) fill(h greeting, up *upgrade, grant tenant.Grant, now api.Millis) {
 	id := api.NewSessionID()
 	r := store.Record{
 		ID: id, ServerID: api.NewServerID(s.gateway.cfg.Node, id), Organization: grant.Application.Organization,
-		Application: grant.Application.ID, Incarnation: s.gateway.cfg.Incarnation, CreatedAt: api.MillisOf(now), IP: s.record.IP,
+		Application: grant.Application.ID, Incarnation: s.gateway.cfg.Records.Incarnation(), CreatedAt: now, IP: s.record.IP,
 		ClientID: id.String(), Login: grant.Login, License: grant.License, Authorized: grant.Authorized,
 		TokenExpiresAt: grant.TokenExpiresAt, Name: grant.Name, UserAgent: up.userAgent, ClientInfo: h.clientInfo,
-		Hostname: orEmpty(h.hostname), LastActiveAt: api.MillisOf(now), // what is known of it should a crash be its end
+		Hostname: orEmpty(h.hostname), LastActiveAt: now, // what is known of it should a crash be its end
 	}
 	if grant.ClientID != "" {
 		r.ClientID = grant.ClientID

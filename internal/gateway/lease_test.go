@@ -273,8 +273,9 @@ func TestLeaseEndsByDelete(t *testing.T) {
 // stream reads a lease's events.
 type sseStream struct {
 	testing.TB
-	resp *http.Response
-	br   *bufio.Reader
+	resp     *http.Response
+	br       *bufio.Reader
+	patience time.Duration
 }
 
 // watch opens an event stream.
@@ -290,7 +291,7 @@ func (h *holder) watch() *sseStream {
 		h.Fatal(err)
 	}
 	h.Cleanup(func() { _ = resp.Body.Close() })
-	s := &sseStream{h.TB, resp, bufio.NewReader(resp.Body)}
+	s := &sseStream{h.TB, resp, bufio.NewReader(resp.Body), h.patience}
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
 		b, _ := io.ReadAll(resp.Body)
 		h.Fatalf("no stream: %s %s", resp.Status, b)
@@ -318,6 +319,11 @@ func (s *sseStream) next() string {
 
 // rest returns the events up to the end, comments left out.
 func (s *sseStream) rest() (all []string) {
+	late := time.AfterFunc(s.patience, func() {
+		s.Errorf("the stream has not ended after %s", s.patience)
+		_ = s.resp.Body.Close()
+	})
+	defer late.Stop()
 	for {
 		e := s.next()
 		if e == "EOF" {

@@ -190,7 +190,7 @@ func (c *leaseCall) open() error {
 	if err := c.keep(l); err != nil {
 		return err
 	}
-	c.json(http.StatusCreated, api.LeaseReply{Session: s.show(time.Now()), HeartbeatSeconds: seconds / 3})
+	c.json(http.StatusCreated, api.LeaseReply{Session: s.show(), HeartbeatSeconds: seconds / 3})
 	return nil
 }
 
@@ -223,12 +223,12 @@ func (l *lease) refusal() error {
 }
 
 // show returns the session for the wire.
-func (s *session) show(now time.Time) api.Session {
+func (s *session) show() api.Session {
 	s.mu.Lock()
 	row, record := s.rowLocked(), s.record
 	s.mu.Unlock()
 	app, _ := s.gateway.cfg.Tenants.Application(record.Application)
-	return view.Session(app, &row, &record, api.MillisOf(now), false)
+	return view.Session(app, &row, &record, s.gateway.now(), false)
 }
 
 // heartbeat is POST /sessions/{id}/heartbeat.
@@ -261,14 +261,14 @@ func (c *leaseCall) heartbeat() error {
 		return err
 	}
 	if active == nil || *active {
-		s.touch(c.now)
+		s.touch(c.Gateway.now())
 	}
 	l.renew(time.Now())
 	if err := l.endedOr(nil); err != nil {
 		return err
 	}
 	l.missed.Store(true) // its deadlines may have come nearer: the lot looks again
-	c.json(http.StatusOK, api.SessionReply{Session: s.show(time.Now())})
+	c.json(http.StatusOK, api.SessionReply{Session: s.show()})
 	return nil
 }
 
@@ -295,7 +295,7 @@ func (s *session) renewToken(grant *tenant.Grant, now time.Time) error {
 	if known {
 		return nil
 	}
-	if err := s.adopt(*grant, now); err != nil {
+	if err := s.adopt(*grant); err != nil {
 		if _, told := errors.AsType[*api.Error](err); told {
 			return err
 		}
@@ -442,10 +442,15 @@ func (c *leaseCall) applicationOf(ctx context.Context, id api.SessionID) (app ap
 	case err != nil:
 		c.log.Warn("a lease could not be found", "session", id, "err", err)
 		return app, unavailable("the session is not held here, and the database that knows it does not answer: try again")
-	case app.IsZero():
-		return app, errNoSession()
+	case !app.IsZero():
+		return app, nil
+	case c.passed != nil:
+		return app, c.notHeld(ctx)
 	}
-	return app, nil
+	if err := c.anyHolder(ctx); !errors.Is(err, errNotHeld) {
+		return app, err
+	}
+	return app, c.notFound()
 }
 
 // admits tells whether a credential is the lease's and the lease is open; with the turn.
@@ -480,21 +485,25 @@ func (c *leaseCall) adoptFor(ctx context.Context, l *lease, grant *tenant.Grant,
 	}
 	defer c.endHello()
 	rec, err := c.readRecord(ctx, l.key())
+	if api.CodeOf(err) == api.CodeSessionNotFound {
+		if err := c.anyHolder(ctx); !errors.Is(err, errNotHeld) {
+			return err
+		}
+		if rec, err = c.readRecord(ctx, l.key()); api.CodeOf(err) == api.CodeSessionNotFound {
+			return c.notFound()
+		}
+	}
 	if err != nil {
 		return err
 	}
-	changed, err := c.holderOf(ctx, rec)
-	if changed {
-		rec, err = c.readRecord(ctx, l.key())
-	}
-	if err != nil {
+	if err := c.holderOf(ctx, rec); err != nil {
 		return err
 	}
 	var ended error
 	if rec.EndedAt != 0 {
 		ended = goneOf(rec)
 	}
-	if _, _, over := c.overdueCause(rec, api.MillisOf(c.now)); over && ended == nil && belongs(grant, rec) {
+	if _, _, over := c.overdueCause(rec, c.Gateway.now()); over && ended == nil && belongs(grant, rec) {
 		return l.adopt(ctx, rec) // which ends it
 	}
 	if err := admits(rec, grant, denied, ended); err != nil {

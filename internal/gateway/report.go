@@ -161,6 +161,7 @@ func (r *report) adoptMissing(ctx context.Context, items []api.LeaseItem) {
 	if err != nil {
 		r.log.Warn("reported sessions could not be read", "err", err)
 	}
+	r.findElsewhere(ctx, items)
 	if open = r.passOnOpen(ctx, items, open); len(open) == 0 {
 		return
 	}
@@ -174,6 +175,37 @@ func (r *report) adoptMissing(ctx context.Context, items []api.LeaseItem) {
 		if r.found[adopted[i].ID] = missing[adopted[i].ID].revive(adopted[i]); r.found[adopted[i].ID] == nil {
 			delete(r.found, adopted[i].ID)
 		}
+	}
+}
+
+// findElsewhere has whichever node knows them do what the items say of sessions that neither this one nor the database knows; see
+// anyHolder. Those that are to be opened are not asked for.
+func (r *report) findElsewhere(ctx context.Context, items []api.LeaseItem) {
+	unknown := map[api.SessionID]bool{}
+	for i := range items {
+		id := items[i].ID
+		if _, done := r.done[i]; !done && items[i].Op != api.LeaseOpen && api.CodeOf(r.found[id]) == api.CodeSessionNotFound {
+			unknown[id] = true
+		}
+	}
+	for i := range items {
+		if items[i].Op == api.LeaseOpen {
+			delete(unknown, items[i].ID)
+		}
+	}
+	if len(unknown) == 0 {
+		return
+	}
+	for _, node := range r.elsewhere.Others() {
+		r.passOn(ctx, items, func(id api.SessionID) string {
+			if unknown[id] {
+				return node
+			}
+			return ""
+		})
+	}
+	for id := range unknown {
+		r.found[id] = r.notFound()
 	}
 }
 
@@ -280,18 +312,11 @@ func (r *report) beat(l *lease, item *api.LeaseItem) error {
 		r.cfg.Records.Keep(record)
 	}
 	if item.LastActiveAt != nil {
-		s.touch(earlier(api.Millis(*item.LastActiveAt).Time(), r.now))
+		s.touch(min(api.Millis(*item.LastActiveAt), r.Gateway.now()))
 	}
 	l.renew(r.now)
 	l.missed.Store(true)
 	return l.endedOr(nil)
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
 }
 
 // open opens the session of a reserved lease, with the turn: the record is staged and the row inserted, as for a hello.
@@ -310,7 +335,7 @@ func (r *report) open(l *lease, place int, item *api.LeaseItem) error {
 	if l.seconds == 0 {
 		l.seconds = api.DefaultLeaseSeconds
 	}
-	now := api.MillisOf(r.now)
+	now := r.Gateway.now()
 	active := now
 	if item.LastActiveAt != nil {
 		active = min(now, api.Millis(*item.LastActiveAt))
@@ -318,7 +343,7 @@ func (r *report) open(l *lease, place int, item *api.LeaseItem) error {
 	s.mu.Lock()
 	s.record = store.Record{
 		ID: item.ID, ServerID: api.NewServerID(r.cfg.Node, item.ID), Organization: r.app.Organization, Application: r.app.ID,
-		Incarnation: r.cfg.Incarnation, CreatedAt: now, IP: addr.Unmap().WithZone("").String(), ClientID: item.ClientID, Login: item.Login,
+		Incarnation: r.cfg.Records.Incarnation(), CreatedAt: now, IP: addr.Unmap().WithZone("").String(), ClientID: item.ClientID, Login: item.Login,
 		License: item.License, Authorized: item.Authorized, Hostname: item.Hostname, UserAgent: item.UserAgent,
 		ClientInfo: item.ClientInfo, LastActiveAt: active,
 	}
@@ -353,7 +378,7 @@ func (r *report) open(l *lease, place int, item *api.LeaseItem) error {
 // EndUnheld ends, for an operator, a lease that no node holds, and returns whether it was this call that ended it.
 func (g *Gateway) EndUnheld(ctx context.Context, app api.ApplicationID, id api.SessionID, by tenant.Actor, reason string) (bool, error) {
 	rec, err := g.readRecord(ctx, sessionKey{app, id})
-	if err != nil || rec.EndedAt != 0 || rec.Incarnation == g.cfg.Incarnation {
+	if err != nil || rec.EndedAt != 0 || rec.Incarnation == g.cfg.Records.Incarnation() {
 		return false, err
 	}
 	if node := g.elsewhere.Living(rec.Incarnation); node != "" { // its list is not here yet, or the record not there
@@ -366,6 +391,6 @@ func (g *Gateway) EndUnheld(ctx context.Context, app api.ApplicationID, id api.S
 	if err != nil || len(adopted) == 0 {
 		return false, err
 	}
-	_ = g.endRecord(adopted[0], cause{reason: api.EndDisconnected, by: string(by), note: reason, deny: true}, api.MillisOf(time.Now()))
+	_ = g.endRecord(adopted[0], cause{reason: api.EndDisconnected, by: string(by), note: reason, deny: true}, g.now())
 	return true, nil
 }

@@ -197,7 +197,7 @@ func (s *session) frame(f *frame, now time.Time) {
 		s.hello(f, now)
 		return
 	}
-	s.touch(now)
+	s.touch(s.gateway.now())
 	switch f.kind {
 	case api.TypeActivity:
 		s.answerProblem(f)
@@ -230,8 +230,7 @@ func (s *session) refuse(e *api.Error) { s.send(websock.AppendText(nil, encodeEr
 func (s *session) send(frames []byte) { _ = s.socket.Send(frames) }
 
 // touch notes that the client did something.
-func (s *session) touch(now time.Time) {
-	at := api.MillisOf(now)
+func (s *session) touch(at api.Millis) {
 	s.mu.Lock()
 	s.activeAt = max(s.activeAt, at)
 	app, id := s.record.Application, s.record.ServerID
@@ -317,9 +316,9 @@ func (s *session) expireAt(expires, issued api.Millis, now time.Time) {
 		return
 	}
 	if issued == 0 {
-		issued = api.MillisOf(now)
+		issued = s.gateway.now()
 	}
-	left := expires.Time().Sub(now) // the rest of the deadlines' arithmetic is on the monotonic clock
+	left := time.Duration(expires-s.gateway.now()) * time.Millisecond // the rest of the deadlines' arithmetic is on the monotonic clock
 	life := expires.Time().Sub(issued.Time())
 	// A token that was not fresh gets its notice now; a tick that is late would mean something else.
 	s.notice = momentOf(now.Add(max(0, left-min(s.gateway.limits.ExpiryNotice, life/2))))

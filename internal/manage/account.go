@@ -26,7 +26,7 @@ func (c *call) accountLimits() error {
 			reply.Applications.CurrentValue++
 		}
 	}
-	at := now()
+	at := c.now()
 	for _, key := range c.tenants.Keys(org.ID) {
 		if tenant.KeyAPI(key, at).State == api.KeyActive {
 			reply.APIKeys.CurrentValue++

@@ -121,7 +121,7 @@ func (c *call) listKeys() error {
 	}
 	reply := api.APIKeyList{Items: []api.APIKey{}}
 	for _, key := range c.tenants.Keys(org.ID) {
-		reply.Items = append(reply.Items, tenant.KeyAPI(key, now()))
+		reply.Items = append(reply.Items, tenant.KeyAPI(key, c.now()))
 	}
 	return c.json(http.StatusOK, reply)
 }
@@ -138,7 +138,7 @@ func (c *call) createKey() error {
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusCreated, api.NewAPIKey{APIKey: tenant.KeyAPI(key, now()), Key: plaintext})
+	return c.json(http.StatusCreated, api.NewAPIKey{APIKey: tenant.KeyAPI(key, c.now()), Key: plaintext})
 }
 
 // pathKey finds the API key that the path names.
@@ -166,7 +166,7 @@ func (c *call) getKey() error {
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, tenant.KeyAPI(key, now()))
+	return c.json(http.StatusOK, tenant.KeyAPI(key, c.now()))
 }
 
 func (c *call) patchKey() error {
@@ -181,7 +181,7 @@ func (c *call) patchKey() error {
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, tenant.KeyAPI(key, now()))
+	return c.json(http.StatusOK, tenant.KeyAPI(key, c.now()))
 }
 
 func (c *call) revokeKey() error {
@@ -195,7 +195,7 @@ func (c *call) revokeKey() error {
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, tenant.KeyAPI(key, now()))
+	return c.json(http.StatusOK, tenant.KeyAPI(key, c.now()))
 }
 
 func (c *call) keyBody(why purpose) (tenant.KeyInput, error) {

@@ -93,7 +93,7 @@ func (c *call) showApplications(apps []tenant.Application) error {
 // counted returns the application with the counts of its sessions. The error is the store's: only the ended ones that wait to be
 // written are counted then.
 func (c *call) counted(app tenant.Application) (api.Application, error) {
-	at := now()
+	at := c.now()
 	live, active, idle := c.registry.Counts(app.ID, at, app.IdleAfter)
 	ended, err := c.records.CountEnded(c.r.Context(), app.ID, keptSince(app, at))
 	reply := app.API()

@@ -21,9 +21,9 @@ func (c *call) originOf(actor api.AuditActor) tenant.Origin {
 
 // audited returns the audit record of what the call has done to an application. Changes of the configuration leave theirs in their
 // own transaction (package tenant); a record of the same call only adds its count to that.
-func audited(o tenant.Origin, app *tenant.Application, action api.AuditAction, reason string) store.Audit {
+func audited(at api.Millis, o tenant.Origin, app *tenant.Application, action api.AuditAction, reason string) store.Audit {
 	a := o.Record(app.Organization, action)
-	a.Time, a.ApplicationID = api.Timestamp(now()), &app.ID
+	a.Time, a.ApplicationID = api.Timestamp(at), &app.ID
 	if reason != "" {
 		a.Reason = &reason
 	}
@@ -103,7 +103,7 @@ func (c *call) showAudit(q store.AuditQuery) error {
 	if !ok {
 		return api.Errorf(api.CodeNotFound, "there is no such organization")
 	}
-	q.From = max(q.From, now().Add(-time.Duration(org.Plan.HistoryRetention)))
+	q.From = max(q.From, c.now().Add(-time.Duration(org.Plan.HistoryRetention)))
 	limit := q.Limit
 	q.Limit++
 	records, err := c.records.ListAudit(c.r.Context(), q)

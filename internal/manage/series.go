@@ -80,7 +80,7 @@ func (ch *chart) read(ctx context.Context, a *API, app api.ApplicationID) (api.S
 	case <-ctx.Done():
 		return api.Series{}, ctx.Err()
 	}
-	at := now()
+	at := a.now()
 	starts := make([]api.Millis, seriesMinutes+1)
 	for i := range starts {
 		starts[i] = store.MinuteOf(at).Add(time.Duration(i-seriesMinutes) * seriesStep)

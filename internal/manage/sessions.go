@@ -11,7 +11,8 @@ import (
 	"github.com/rollcallhq/rollcall/internal/tenant"
 )
 
-func now() api.Millis { return api.MillisOf(time.Now()) }
+// now is the node's clock.
+func (a *API) now() api.Millis { return a.tenants.Now() }
 
 // keptSince returns since when sessions must have ended to be shown: the plan's retention holds also before they are deleted.
 func keptSince(app tenant.Application, at api.Millis) api.Millis {
@@ -58,7 +59,7 @@ func (c *call) listSessions() error {
 	default:
 		q.rows, q.live = true, registry.RangeCurrent
 	}
-	at := now()
+	at := c.now()
 	q.ends.Since = max(q.ends.Since, keptSince(app, at))
 	c.partialNodes() // before the rows are read: what comes meanwhile only makes the answer better
 	sessions, more, err := c.read(c.r.Context(), id, q, at)
@@ -87,7 +88,7 @@ func (c *call) getSession() error {
 	if err != nil {
 		return err
 	}
-	at := now()
+	at := c.now()
 	c.partialNodes()
 	f, err := c.find(app, session, at)
 	if err != nil {
@@ -149,7 +150,7 @@ func (c *call) revokeSessions() error {
 	} else {
 		c.partialNodes()
 	}
-	record := audited(c.origin, &app, api.ActionSessionsRevoked, reason) // which the revocation has written; the count is new
+	record := audited(c.now(), c.origin, &app, api.ActionSessionsRevoked, reason) // which the revocation has written; the count is new
 	record.Count = &n
 	c.records.AuditLater(record)
 	c.settle(ctx)
@@ -165,8 +166,8 @@ func (c *call) settle(ctx context.Context) {
 }
 
 // disconnected returns the audit record of the end of one session.
-func disconnected(o tenant.Origin, app *tenant.Application, id api.SessionID, reason string) store.Audit {
-	record := audited(o, app, api.ActionSessionDisconnected, reason)
+func disconnected(at api.Millis, o tenant.Origin, app *tenant.Application, id api.SessionID, reason string) store.Audit {
+	record := audited(at, o, app, api.ActionSessionDisconnected, reason)
 	record.Target, record.Count = new(id.String()), new(1)
 	return record
 }
@@ -189,7 +190,7 @@ func (c *call) disconnectSession() error {
 	f := found{}
 	if row, live := c.registry.Get(id, session); live {
 		f.row = &row
-	} else if f, err = c.find(app, session, now()); err != nil {
+	} else if f, err = c.find(app, session, c.now()); err != nil {
 		return err
 	}
 	if f.row != nil || f.record.EndedAt == 0 {
@@ -206,7 +207,7 @@ func (c *call) disconnectSession() error {
 			return err
 		}
 		if ended {
-			c.records.AuditLater(disconnected(c.origin, &app, session, reason))
+			c.records.AuditLater(disconnected(c.now(), c.origin, &app, session, reason))
 			c.settle(ctx)
 			result.DisconnectedCount = 1
 		}

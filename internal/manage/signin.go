@@ -115,7 +115,7 @@ func (c *call) setCookie(value string, age int) {
 // auditSignIn leaves the record of a sign-in or sign-out with the key.
 func (c *call) auditSignIn(key tenant.Key, action api.AuditAction) error {
 	record := c.originOf(key.AuditActor()).Record(key.Organization, action)
-	record.Time = api.Timestamp(now())
+	record.Time = api.Timestamp(c.now())
 	ctx, cancel := c.acting()
 	defer cancel()
 	err := c.records.Audit(ctx, record)

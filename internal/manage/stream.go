@@ -342,7 +342,7 @@ func (s *stream) disconnect(ctx context.Context, id api.ServerID) *api.Error {
 		return toldError(err)
 	}
 	if app, known := s.tenants.Application(s.app); ended && known {
-		s.records.AuditLater(disconnected(tenant.Origin{Actor: key.AuditActor(), IP: s.address}, &app, session, ""))
+		s.records.AuditLater(disconnected(s.now(), tenant.Origin{Actor: key.AuditActor(), IP: s.address}, &app, session, ""))
 	}
 	return nil
 }

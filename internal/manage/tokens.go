@@ -26,7 +26,7 @@ func (c *call) issueToken() error {
 	if err != nil {
 		return err
 	}
-	record := audited(c.origin, &app, api.ActionTokenIssued, "")
+	record := audited(c.now(), c.origin, &app, api.ActionTokenIssued, "")
 	if in.Login != "" {
 		record.Target = &in.Login
 	}

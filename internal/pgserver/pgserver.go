@@ -136,8 +136,11 @@ func (s *Server) command(ctx context.Context, name string, args ...string) *exec
 	return cmd
 }
 
-// Up runs the server and waits until it answers. It is stopped when ctx ends.
-func (s *Server) Up(ctx context.Context) error {
+// leftovers is what a server says that finds processes of one that was killed: they end a moment later than it did.
+const leftovers = "pre-existing shared memory block"
+
+// start runs the server, which is stopped when ctx ends.
+func (s *Server) start(ctx context.Context) error {
 	log, err := os.Create(s.logFile())
 	if err != nil {
 		return err
@@ -153,6 +156,14 @@ func (s *Server) Up(ctx context.Context) error {
 		s.cmd = nil
 		return err
 	}
+	return nil
+}
+
+// Up runs the server and waits until it answers. It is stopped when ctx ends.
+func (s *Server) Up(ctx context.Context) error {
+	if err := s.start(ctx); err != nil {
+		return err
+	}
 	for end := time.Now().Add(patience); ; {
 		conn, err := pgx.Connect(ctx, s.URL("postgres"))
 		if err == nil {
@@ -160,6 +171,12 @@ func (s *Server) Up(ctx context.Context) error {
 		}
 		if time.Now().After(end) {
 			return fmt.Errorf("PostgreSQL does not answer: %w: %s", err, strings.TrimSpace(s.Log()))
+		}
+		if strings.Contains(s.Log(), leftovers) {
+			_ = s.cmd.Wait() // nobody needs what it says
+			if err := s.start(ctx); err != nil {
+				return err
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -209,9 +226,26 @@ func (s *Server) end(signal syscall.Signal) {
 		return
 	}
 	s.Resume()
+	children := s.children()
 	_ = s.cmd.Process.Signal(signal) // it may have ended
-	_ = s.cmd.Wait()                 // nobody needs what it says
+	if signal == syscall.SIGKILL {   // or they serve on until they see that they are alone
+		for _, pid := range children {
+			_ = syscall.Kill(pid, signal) // it may have ended
+		}
+	}
+	_ = s.cmd.Wait() // nobody needs what it says
 	s.cmd = nil
+}
+
+// children returns the processes of the server but for the first, where the system lists them (Linux).
+func (s *Server) children() (pids []int) {
+	all, _ := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", s.cmd.Process.Pid)) // elsewhere there is none
+	for field := range strings.FieldsSeq(string(all)) {
+		if pid, err := strconv.Atoi(field); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // Pause stops every process of the server, which then neither answers nor closes anything, until Resume.

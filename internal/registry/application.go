@@ -98,6 +98,17 @@ func (a *application) insertLocked(e *entry) {
 	a.changedLocked(change{to: e})
 }
 
+// connectedLocked raises the last connection.
+func (a *application) connectedLocked(at api.Millis) {
+	if at <= a.lastConnection {
+		return
+	}
+	a.lastConnection = at
+	for _, q := range a.queries {
+		q.checkLocked()
+	}
+}
+
 func (a *application) replaceLocked(old place, e *entry) {
 	a.rows.replace(old, e)
 	a.changedLocked(change{from: old.entry, to: e})

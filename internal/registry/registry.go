@@ -121,12 +121,7 @@ func (r *Registry) SetApplication(org api.OrganizationID, app api.ApplicationID,
 		Epoch:     max(a.gate.Epoch, gate.Epoch),
 		RevokedAt: max(a.gate.RevokedAt, gate.RevokedAt),
 	}
-	if lastConnection > a.lastConnection {
-		a.lastConnection = lastConnection
-		for _, q := range a.queries {
-			q.checkLocked()
-		}
-	}
+	a.connectedLocked(lastConnection)
 	gate = a.gate
 	var all *order
 	if gate.State != api.ApplicationActive || a.staleLocked() {
@@ -144,6 +139,31 @@ func (r *Registry) SetApplication(org api.OrganizationID, app api.ApplicationID,
 		})
 	}
 	return leave
+}
+
+// Connected tells when sessions of applications have last connected, as far as others know; those that are not set here are passed over.
+func (r *Registry) Connected(at map[api.ApplicationID]api.Millis) {
+	for id, last := range at {
+		if a := r.lock(id); a != nil {
+			a.connectedLocked(last)
+			a.organization.unlock()
+		}
+	}
+}
+
+// LastConnections returns when sessions of the applications that were set last connected, those to which none ever has left out.
+func (r *Registry) LastConnections() map[api.ApplicationID]api.Millis {
+	all := map[api.ApplicationID]api.Millis{}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for id, a := range r.applications {
+		a.organization.lock()
+		if a.lastConnection != 0 {
+			all[id] = a.lastConnection
+		}
+		a.organization.unlock()
+	}
+	return all
 }
 
 // Insert adds a row of this node. It is refused with ErrArchived, ErrPaused, ErrRevoked, ErrExists (unless it adopts the session of

@@ -299,6 +299,17 @@ func TestUnknownApplicationIsEmpty(t *testing.T) {
 	if d := watch.Poll(); d == nil || *d.LastConnection != 7 {
 		t.Errorf("%+v", d)
 	}
+	r.Connected(map[api.ApplicationID]api.Millis{app: 9, testApplication(1): 9})
+	if d := watch.Poll(); d == nil || *d.LastConnection != 9 {
+		t.Errorf("%+v", d)
+	}
+	r.Connected(map[api.ApplicationID]api.Millis{app: 8})
+	if d := watch.Poll(); d != nil {
+		t.Errorf("it was lowered: %+v", d)
+	}
+	if all := r.LastConnections(); len(all) != 1 || all[app] != 9 {
+		t.Errorf("%v", all)
+	}
 }
 
 func TestDerivedStatus(t *testing.T) {

@@ -34,8 +34,9 @@ type ClusterConfig struct {
 	TLSCA   string
 	tls     *tls.Config // of these files
 
-	Name   string         // prefix of every subject; "" = rollcall
-	Timing cluster.Timing // for tests
+	Name      string         // prefix of every subject; "" = rollcall
+	Timing    cluster.Timing // for tests
+	Advertise string         // for tests: cluster.EmbeddedConfig.Advertise
 }
 
 func (c *ClusterConfig) joins() bool { return c.NATS != "" || c.Listen != "" }
@@ -86,7 +87,8 @@ func (c *ClusterConfig) external() cluster.NATSConfig {
 }
 
 func (c *ClusterConfig) embedded() cluster.EmbeddedConfig {
-	return cluster.EmbeddedConfig{Listen: c.Listen, Peers: c.Peers, Cluster: c.Name, Secret: c.Secret, TLS: c.tls}
+	return cluster.EmbeddedConfig{Listen: c.Listen, Peers: c.Peers, Cluster: c.Name, Secret: c.Secret, TLS: c.tls,
+		Advertise: c.Advertise}
 }
 
 // newBus connects to the other nodes.
@@ -321,6 +323,19 @@ func (e elsewhere) Living(incarnation int64) string {
 	}
 	return ""
 }
+
+// Others implements gateway.Elsewhere.
+func (e elsewhere) Others() (names []string) {
+	for _, p := range e.cluster.Peers() {
+		if p.State == cluster.PeerLive || p.State == cluster.PeerPulling {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}
+
+// Missing implements gateway.Elsewhere.
+func (e elsewhere) Missing() bool { return len(e.cluster.Missing()) > 0 }
 
 // Ask implements gateway.Elsewhere.
 func (e elsewhere) Ask(ctx context.Context, node string, question []byte) ([]byte, error) {

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/rollcallhq/rollcall/api"
 	"github.com/rollcallhq/rollcall/internal/server"
@@ -30,12 +33,7 @@ func startLimited(t *testing.T, n, maxAuthorized int) []*testkit.Server {
 	database := storetest.Database(t, storetest.Postgres(t))
 	var addresses []string
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addresses = append(addresses, l.Addr().String())
-		_ = l.Close()
+		addresses = append(addresses, freeAddress(t))
 	}
 	nodes := make([]*testkit.Server, n)
 	for i := range nodes {
@@ -96,6 +94,7 @@ func sameEverywhere(t *testing.T, nodes []*testkit.Server, held []*session) {
 
 // TestCluster: every node shows and commands every session (page 4).
 func TestCluster(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	nodes := startNodes(t, 3)
 	streams := make([]*watcher, 3)
 	for i, s := range nodes {
@@ -226,6 +225,7 @@ func TestCluster(t *testing.T) {
 
 // TestClusterLeases: a lease is served at any node, moves with its event stream, and outlives its node (page 3).
 func TestClusterLeases(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	nodes := startNodes(t, 2)
 	token := testkit.Token(t, nil)
 	id := lease(t, nodes[0], token, map[string]any{"hostname": "ci-7"})
@@ -264,6 +264,7 @@ func TestClusterLeases(t *testing.T) {
 // TestClusterQuota: nodes count each other's sessions against the plan. Only what two admit at the same moment, before they have heard
 // of each other, is too much: with one place left, at most one a node.
 func TestClusterQuota(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	const limit, rounds, tries = 5, 5, 4
 	nodes := startLimited(t, 2, limit)
 	token := testkit.Token(t, nil)
@@ -307,4 +308,70 @@ func TestClusterQuota(t *testing.T) {
 		}
 	}
 	t.Logf("at worst %d too many", worst)
+}
+
+// TestLastConnection: lastConnectionTime is the maximum ever seen, on every node and in the database, whoever has lost it (page 2).
+func TestLastConnection(t *testing.T) {
+	t.Parallel() // it waits most of the time
+	database := storetest.Database(t, storetest.Postgres(t))
+	var nodes []*testkit.Server
+	hub := freeAddress(t)
+	for i, listen := range []string{hub, "127.0.0.1:0"} {
+		nodes = append(nodes, testkit.Start(t, testkit.Config{Database: database, Node: nodeName(i), Cluster: server.ClusterConfig{
+			Listen: listen, Peers: hub, Secret: "sixteen-bytes-at-least"}}))
+	}
+	mustOpen(t, nodes[0], hello(testkit.Token(t, nil), nil))
+	seen := list(t, nodes[0], url.Values{}).LastConnectionTime
+	db := openStore(t, database)
+	stored := func(at api.Millis) bool {
+		all, err := db.Config().Connections(t.Context(), nil)
+		return err == nil && all[testkit.App] == at
+	}
+	shown := func(at api.Millis) bool {
+		return list(t, nodes[0], url.Values{}).LastConnectionTime == at && list(t, nodes[1], url.Values{}).LastConnectionTime == at
+	}
+	testkit.Eventually(t, "all know of the session", func() bool { return seen != 0 && stored(seen) && shown(seen) })
+
+	conn, err := pgx.Connect(t.Context(), database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), "UPDATE applications SET last_connection = 1"); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "what the database had lost is there", func() bool { return stored(seen) && shown(seen) })
+
+	later := seen.Add(time.Minute) // a session that came and went while these two could not hear of it
+	if _, err := db.Config().Connections(t.Context(), map[api.ApplicationID]api.Millis{testkit.App: later}); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "what only the database had is shown", func() bool { return shown(later) })
+}
+
+// freeAddress returns one that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// TestClockOff: a node says so whose clock is not the database's, and serves.
+func TestClockOff(t *testing.T) {
+	t.Parallel() // it waits most of the time
+	database := storetest.Database(t, storetest.Postgres(t))
+	for off, want := range map[time.Duration]string{0: `"ready"`, time.Second: `"ready"`,
+		time.Minute: "clock: this node's clock is 1m0s ahead of", -time.Minute: "clock: this node's clock is 1m0s behind"} {
+		s := testkit.Start(t, testkit.Config{Database: database, Now: func() time.Time { return time.Now().Add(off) }})
+		testkit.Eventually(t, "the node tells "+want, func() bool {
+			status, body := ready(t, s)
+			return status == http.StatusOK && strings.Contains(body, want)
+		})
+		mustOpen(t, s, hello("", map[string]any{"token": nil, "publishableKey": testkit.PublishableKey}))
+		s.Stop(t)
+	}
 }

@@ -158,6 +158,7 @@ func (w *watcher) unavailable() (n int) {
 
 // TestDisconnectUnreachable: a stream is told when the session's node cannot be reached, and stays open (page 2).
 func TestDisconnectUnreachable(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	nodes := startCuttable(t, 2)
 	c := mustOpen(t, nodes[0].Server, hello(testkit.Token(t, nil), nil))
 	w := watch(t, nodes[1].Server, testkit.Key, url.Values{"totals": {"true"}}, 0)
@@ -189,6 +190,7 @@ func TestDisconnectUnreachable(t *testing.T) {
 
 // TestRevokeWithoutDatabase: a revocation reaches a node that has the bus and not the database (G4).
 func TestRevokeWithoutDatabase(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	nodes := startCuttable(t, 2)
 	token := testkit.Token(t, nil)
 	c := mustOpen(t, nodes[1].Server, hello(token, nil))

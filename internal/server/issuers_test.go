@@ -129,6 +129,7 @@ func tried(t testing.TB, s *testkit.Server, token string) (string, websocket.Sta
 // TestTokensOfAnIssuer: sessions are opened with tokens that the keys at jwksUrl verify, outlive the rotation of these keys, and are
 // renewed with the new one.
 func TestTokensOfAnIssuer(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	s := testkit.Start(t, testkit.Config{})
 	i := startIssuer(t, s)
 	keys := issuerKeys()
@@ -240,6 +241,7 @@ func TestSlowIssuerHoldsUpNobody(t *testing.T) {
 
 // TestIssuerAway: a token that cannot be judged is not called invalid: its client is told to come back with it.
 func TestIssuerAway(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	s := testkit.Start(t, testkit.Config{})
 	i := startIssuer(t, s)
 	keys := issuerKeys()

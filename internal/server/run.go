@@ -79,9 +79,10 @@ func (s *Server) Run(ctx context.Context) error {
 
 	// The engine outlives sessions and API: what ends last has something to write to.
 	engine := []part{{"recorder", s.recorder.Run}, {"tenants", s.tenants.Run}, {"gateway", s.gateway.Run},
-		{"beat", s.beat}, {"retention", s.retain}, {"trim", s.trim}, {"rush", s.giveWay}, {"sweep", s.sweepLeases}}
+		{"beat", s.beat}, {"retention", s.retain}, {"trim", s.trim}, {"rush", s.giveWay}, {"sweep", s.sweepLeases},
+		{"clock", s.watchClock}}
 	if s.cluster != nil {
-		engine = append(engine, part{"cluster", s.cluster.Run})
+		engine = append(engine, part{"cluster", s.cluster.Run}, part{"connections", s.levelConnections})
 	}
 	stopEngine := crowd.start("engine", engine...)
 	stopAPI := crowd.start("api", part{"manage", s.manage.Run})
@@ -119,9 +120,23 @@ func (s *Server) Run(ctx context.Context) error {
 	s.shutdown(dctx, main)
 	stopHTTP()
 	stopEngine()
+	s.leave(dctx, crowd.err())
 	stopOps() // last, so that the drain can be watched
 	s.log.Info("stopped")
 	return crowd.err()
+}
+
+// leave frees the node's name, so that its next start waits for nobody, on whatever data directory. A node that failed may have left
+// something open, and lapses like one that died.
+func (s *Server) leave(ctx context.Context, failed error) {
+	if failed != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), beatTimeout)
+	defer cancel()
+	if err := s.db.Nodes().Release(ctx, s.incarnation.Load()); err != nil {
+		s.log.Warn("the node's name could not be released; a start on another data directory takes some seconds", "err", err)
+	}
 }
 
 // shutdown lets requests under way finish, but not with all the time that is left: the records that wait need some too, and a
@@ -218,7 +233,7 @@ func (s *Server) beatOnce(ctx context.Context) error {
 // retain deletes the ended sessions that are older than their organization's plan keeps them.
 func (s *Server) retain(ctx context.Context) error {
 	return every(ctx, retainInterval, func() {
-		_, err := s.recorder.Retain(ctx, api.MillisOf(time.Now()), func(yield func(api.OrganizationID, time.Duration) bool) {
+		_, err := s.recorder.Retain(ctx, s.tenants.Now(), func(yield func(api.OrganizationID, time.Duration) bool) {
 			for _, org := range s.tenants.Organizations() {
 				if !yield(org.ID, time.Duration(org.Plan.HistoryRetention)) {
 					return
@@ -231,11 +246,14 @@ func (s *Server) retain(ctx context.Context) error {
 	})
 }
 
-// sweepLeases closes the records of leases that ran out while nobody held them.
+// sweepLeases closes the records of leases that ran out while nobody held them, and lets go of those that others have taken over.
 func (s *Server) sweepLeases(ctx context.Context) error {
 	failing := false
 	return every(ctx, sweepInterval, func() {
 		n, err := s.db.Nodes().Sweep(ctx, s.cfg.Node, s.incarnation.Load(), s.lapse())
+		if err == nil && s.cluster != nil {
+			err = s.gateway.Reconcile(ctx)
+		}
 		switch {
 		case err != nil && ctx.Err() == nil && !failing:
 			failing = true

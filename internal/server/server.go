@@ -54,6 +54,8 @@ type Config struct {
 	Manage         manage.Limits
 	DenialMargin   time.Duration // see tenant.Config
 	Log            *slog.Logger  // nil = discard
+	// Now is the node's wall clock, for tests of nodes whose clocks differ; nil = time.Now.
+	Now func() time.Time
 }
 
 // state is what /readyz says.
@@ -86,6 +88,7 @@ type Server struct {
 	cluster     *cluster.Node // the same
 	metrics     *prometheus.Registry
 	beatErr     atomic.Pointer[error]
+	clock       atomic.Int64 // see clockAhead; milliseconds
 
 	listener, opsListener *door
 	rush                  chan struct{} // holds one: a newcomer waits at the listener's door
@@ -163,7 +166,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.db, err = store.Open(ctx, s.databaseURL()); err != nil {
 		return fmt.Errorf("database: %w", err)
 	}
-	if s.tenants, err = tenant.New(ctx, tenant.Config{Store: s.db.Config(), Log: s.log, Metrics: s.metrics,
+	if s.tenants, err = tenant.New(ctx, tenant.Config{Store: s.db.Config(), Now: s.cfg.Now, Log: s.log, Metrics: s.metrics,
 		DenialMargin: s.cfg.DenialMargin}); err != nil {
 		return fmt.Errorf("database: %w", err)
 	}
@@ -291,7 +294,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	}
 	s.gateway = gateway.New(gateway.Config{
 		Elsewhere: others,
-		Node:      s.cfg.Node, Incarnation: s.incarnation.Load(), Registry: s.rows, Tenants: s.tenants, Records: s.recorder,
+		Node:      s.cfg.Node, Registry: s.rows, Tenants: s.tenants, Records: s.recorder,
 		Log: s.log, Metrics: s.metrics, Limits: s.cfg.Gateway, Room: s.room, CutOff: s.cutOff,
 	})
 	s.tenants.OnApplication(s.apply)
@@ -340,6 +343,9 @@ func (s *Server) readiness() manage.Readiness {
 	}
 	if err := s.beatErr.Load(); err != nil {
 		reasons = append(reasons, fmt.Sprintf("store: the node's sign of life cannot be written (%v)", *err))
+	}
+	if err := s.clockTrouble(); err != nil {
+		reasons = append(reasons, "clock: "+err.Error())
 	}
 	reasons = append(reasons, s.clusterTrouble()...)
 	if reasons != nil {

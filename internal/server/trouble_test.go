@@ -164,6 +164,7 @@ func TestKill(t *testing.T) {
 // TestKillAfterAnswer: what DELETE of one session, or of all, has answered survives kill -9: the records say who did it, and the
 // tokens stay denied, also one whose iat lies a little ahead, which only its denial keeps out (G3, G4, G6).
 func TestKillAfterAnswer(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	for name, ofAll := range map[string]bool{"one": false, "all": true} {
 		t.Run(name, func(t *testing.T) {
 			for range 5 { // on a machine that is too busy the store may count as away, and then nothing was promised
@@ -260,6 +261,7 @@ func lockDatabase(t *testing.T, data string) (db *sql.DB, unlock func()) {
 
 // TestStopLosesNothingSilently: a stop that could not write its records says so, and how many.
 func TestStopLosesNothingSilently(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	data := t.TempDir()
 	file := filepath.Join(data, "bootstrap.yaml")
 	if err := os.WriteFile(file, []byte(testkit.Bootstrap(testkit.Config{})), 0o600); err != nil {
@@ -284,6 +286,7 @@ func TestStopLosesNothingSilently(t *testing.T) {
 // TestDatabaseAway: with the database locked by somebody else sessions come and go, lists and streams are true, /readyz says why it is
 // degraded, revoke-all is refused and ends nothing; when it is back the records are written (G9).
 func TestDatabaseAway(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	s := testkit.Start(t, testkit.Config{})
 	before := mustOpen(t, s, hello(testkit.Token(t, nil), nil))
 	db, unlock := lockDatabase(t, s.Data)

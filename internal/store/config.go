@@ -61,6 +61,8 @@ const (
 			expires_at = CASE WHEN excluded.expires_at > denials.expires_at THEN excluded.expires_at ELSE denials.expires_at END`
 	purgeDenials = `DELETE FROM denials WHERE expires_at < ?`
 
+	lastConnections = `SELECT id, last_connection FROM applications WHERE last_connection > 0`
+
 	selectSecret = `SELECT value FROM secrets WHERE name = ?`
 	insertSecret = `INSERT INTO secrets (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING`
 )
@@ -152,6 +154,27 @@ func (c config) Secret(ctx context.Context, name string, fresh []byte) (secret [
 
 func (c config) Deny(ctx context.Context, denials []Denial) error {
 	return records(c).Write(ctx, nil, denials)
+}
+
+func (c config) Connections(ctx context.Context, seen map[api.ApplicationID]api.Millis) (map[api.ApplicationID]api.Millis, error) {
+	all := map[api.ApplicationID]api.Millis{}
+	var err error
+	if len(seen) > 0 {
+		err = c.update(ctx, func(ctx context.Context, tx *sql.Tx) error { return c.bulk.connections(ctx, tx, seen) })
+	}
+	if err == nil {
+		_, err = list(ctx, c.engine, func(row scanner) (none struct{}, err error) {
+			var id api.ApplicationID
+			var at api.Millis
+			err = row.Scan(&id, &at)
+			all[id] = at
+			return none, err
+		}, lastConnections)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("last connections of applications: %w", err)
+	}
+	return all, nil
 }
 
 func (c config) Purge(ctx context.Context, now api.Millis) error {

@@ -24,7 +24,10 @@ const (
 	// The condition is repeated in the write, so that a node that beats at this moment either is fenced or lives.
 	fenceNodes = `UPDATE nodes SET fenced_at = {now}
 		WHERE fenced_at = 0 AND ((name = ? AND incarnation < ?) OR (name <> ? AND beat_at < {now} - ?))`
+	releaseNode = `UPDATE nodes SET beat_at = CASE WHEN beat_at < {now} THEN {now} ELSE beat_at END, fenced_at = {now}
+		WHERE incarnation = ? AND fenced_at = 0`
 	livingNodes = `SELECT name, max(incarnation) FROM nodes WHERE fenced_at = 0 AND beat_at >= {now} - ? GROUP BY name`
+	selectNow   = `SELECT {now}`
 	holdNode    = `SELECT incarnation FROM nodes WHERE incarnation = ? AND fenced_at = 0 {hold}`
 	selectNode  = `SELECT name, beat_at, fenced_at FROM nodes WHERE incarnation = ?`
 	// Asked again and again for the next one it walks the distinct incarnations of the open records by index, however many records
@@ -68,6 +71,20 @@ func (n nodes) Beat(ctx context.Context, name string, incarnation int64) error {
 		return fmt.Errorf("write the node's sign of life: %w", err)
 	case rows == 0:
 		return fmt.Errorf("node %s, incarnation %d: %w", name, incarnation, n.why(ctx, name, incarnation))
+	}
+	return nil
+}
+
+func (n nodes) Now(ctx context.Context) (now api.Millis, err error) {
+	if err = n.get(ctx, n.read, selectNow, nil, &now); err != nil {
+		return 0, fmt.Errorf("read the database's clock: %w", err)
+	}
+	return now, nil
+}
+
+func (n nodes) Release(ctx context.Context, incarnation int64) error {
+	if _, err := n.exec(ctx, releaseNode, incarnation); err != nil {
+		return fmt.Errorf("release the node's name: %w", err)
 	}
 	return nil
 }

@@ -122,10 +122,12 @@ func (r *Recorder) Change(ctx context.Context, rec Record) error {
 // Keep queues the record's new state and does not wait: for what need not outlast a crash.
 func (r *Recorder) Keep(rec Record) { _, _ = r.queue.put(rec, nil, time.Now()) }
 
-// Adopt is Records.Adopt, for the node's incarnation when the recorder knows it. Nothing of a session that another node owned waits
-// here.
-func (r *Recorder) Adopt(ctx context.Context, incarnation int64, leases []Record) ([]Record, error) {
-	return r.cfg.Records.Adopt(ctx, cmp.Or(r.incarnation.Load(), incarnation), leases)
+// Incarnation returns the node's, which owns what is written now.
+func (r *Recorder) Incarnation() int64 { return r.incarnation.Load() }
+
+// Adopt is Records.Adopt, for the node's incarnation. Nothing of a session that another node owned waits here.
+func (r *Recorder) Adopt(ctx context.Context, leases []Record) ([]Record, error) {
+	return r.cfg.Records.Adopt(ctx, r.Incarnation(), leases)
 }
 
 // FindLease is Records.FindLease; a lease that waits here to be written is not found.

@@ -14,8 +14,9 @@ const (
 		token_expires_at, name, hostname, user_agent, client_info, last_active_at, ended_at, end_reason, ended_by, end_text,
 		owner_epoch, lease_seconds, reporter, lease`
 	// The WHERE is what makes an end final: an ended row is left as it is, whatever comes later and in whatever order; and what
-	// makes an adoption final: an owner from before it changes nothing any more. Only what a sweep has closed for an owner that it
-	// took for dead is that owner's again, under its next incarnation.
+	// makes an adoption final: an owner from before it changes nothing any more, unless somebody asked it to end the session, and was
+	// told that it has ended. Only what a sweep has closed for an owner that it took for dead is that owner's again, under its next
+	// incarnation.
 	insertRecord   = `INSERT INTO sessions (` + recordColumns + `) `
 	onRecordExists = ` ON CONFLICT (application, id) DO UPDATE SET organization = excluded.organization, server_id = excluded.server_id,
 			incarnation = excluded.incarnation, created_at = excluded.created_at, ip = excluded.ip, client_id = excluded.client_id,
@@ -27,7 +28,9 @@ const (
 			lease = excluded.lease
 		WHERE (sessions.ended_at = 0 OR sessions.incarnation < excluded.incarnation
 				AND sessions.end_reason IN ('` + string(api.EndNodeLost) + `', '` + string(api.EndServerStopped) + `'))
-			AND sessions.owner_epoch <= excluded.owner_epoch`
+			AND (sessions.owner_epoch <= excluded.owner_epoch OR excluded.end_reason IN ('` + string(api.EndDisconnected) + `', '` +
+		string(api.EndRevoked) + `', '` + string(api.EndClientClosed) + `', '` + string(api.EndApplicationPaused) + `', '` +
+		string(api.EndApplicationArchived) + `'))`
 
 	recordsByID = `SELECT ` + recordColumns + ` FROM sessions WHERE application = ? AND id IN {ids}`
 	// One statement, so that all counts are of the same state. The first walks the index alone; subtracting looks up the few rows

@@ -135,6 +135,8 @@ type Config interface {
 	Secret(ctx context.Context, name string, fresh []byte) ([]byte, error)
 	// Deny stores denials that go with no record.
 	Deny(ctx context.Context, denials []Denial) error
+	// Connections raises the applications' LastConnection to what was seen, and returns those that have one as they are then.
+	Connections(ctx context.Context, seen map[api.ApplicationID]api.Millis) (map[api.ApplicationID]api.Millis, error)
 	// Purge deletes denials that expired before now.
 	Purge(ctx context.Context, now api.Millis) error
 }
@@ -213,7 +215,8 @@ type Minute struct {
 
 // Records is the table of session records.
 type Records interface {
-	// Write upserts a batch in one transaction: a row that has ended in SQL, or has a greater Lease.OwnerEpoch there, stays as it is;
+	// Write upserts a batch in one transaction: a row that has ended in SQL, or has a greater Lease.OwnerEpoch there, stays as it is,
+	// the latter unless its client or an operator ended it;
 	// but what a sweep has closed as node_lost or server_stopped is open again when a greater Incarnation writes it, for its owner
 	// was not dead. It raises the applications' LastConnection to the newest CreatedAt, stores the denials, raises the version
 	// when there are any, and appends the audit records, or fills in the counts of those that are there. ErrRefused when the database refuses a record's values, ErrLeaseLost when the Incarnation of one was swept:
@@ -251,6 +254,11 @@ type Nodes interface {
 	// stay open, to be adopted, until api.LeaseMargin after they ran out without their node; then they are closed as lease_expired at
 	// the moment when they ran out. It returns how many.
 	Sweep(ctx context.Context, name string, incarnation int64, lapse time.Duration) (int, error)
+	// Release ends an incarnation whose node has stopped, as a sweep does that finds it lapsed: its name is free, and it writes nothing
+	// any more. What it left open is closed by the next sweep of whoever comes. Idempotent.
+	Release(ctx context.Context, incarnation int64) error
+	// Now returns the database's clock, which dates signs of life and revocations.
+	Now(ctx context.Context) (api.Millis, error)
 	// Living returns the nodes that gave a sign of life within lapse and were not swept, with their newest incarnations.
 	Living(ctx context.Context, lapse time.Duration) (map[string]int64, error)
 }

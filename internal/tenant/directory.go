@@ -36,7 +36,7 @@ const (
 // Config configures New.
 type Config struct {
 	Store store.Config     // required
-	Now   func() time.Time // nil = time.Now
+	Now   func() time.Time // the wall clock; nil = time.Now
 	Log   *slog.Logger     // nil = discard
 	// Poll is how often the version row is read; 0 = 500 ms.
 	Poll time.Duration
@@ -339,7 +339,7 @@ func (d *Directory) keepHouse(ctx context.Context) {
 }
 
 func (d *Directory) purge(ctx context.Context) {
-	before := d.now().Add(-d.cfg.DenialMargin)
+	before := d.Now().Add(-d.cfg.DenialMargin)
 	d.mu.Lock()
 	d.mem.purge(before)
 	d.mu.Unlock()
@@ -350,4 +350,5 @@ func (d *Directory) purge(ctx context.Context) {
 	}
 }
 
-func (d *Directory) now() api.Millis { return api.MillisOf(d.cfg.Now()) }
+// Now returns the time by the node's wall clock, which judges tokens and dates what happens to sessions.
+func (d *Directory) Now() api.Millis { return api.MillisOf(d.cfg.Now()) }

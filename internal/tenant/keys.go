@@ -84,7 +84,7 @@ func (d *Directory) key(publicID string) *store.Key {
 func errKeyInvalid() error { return api.Errorf(api.CodeKeyInvalid, "the API key is not valid") }
 
 func (d *Directory) usable(row *store.Key) error {
-	switch keyState(row, d.now()) {
+	switch keyState(row, d.Now()) {
 	case api.KeyRevoked:
 		return api.Errorf(api.CodeKeyRevoked, "the API key was revoked")
 	case api.KeyExpired:

@@ -298,7 +298,7 @@ func TestKeyWrites(t *testing.T) {
 		Scopes: []api.Scope{api.ScopeSessionsRead, api.ScopeAuditRead}, Applications: []api.ApplicationID{appID},
 		State: api.KeyActive, ExpiresAt: &stamp, CreatedAt: api.Timestamp(row.CreatedAt),
 	}
-	if diff := cmp.Diff(wire, KeyAPI(row, w.now())); diff != "" {
+	if diff := cmp.Diff(wire, KeyAPI(row, w.Now())); diff != "" {
 		t.Error(diff)
 	}
 	if got := KeyAPI(row, at); got.State != api.KeyExpired {
@@ -306,7 +306,7 @@ func TestKeyWrites(t *testing.T) {
 	}
 	row, err = w.PatchKey(ctx, row.PublicID, KeyInput{AllApplications: new(true), ExpiresAt: new(api.Millis(0))})
 	want(t, err, "", "")
-	if got := KeyAPI(row, w.now()); got.Applications != nil || got.ExpiresAt != nil || len(got.Scopes) != 2 || got.LastUsedIP != somewhere.String() {
+	if got := KeyAPI(row, w.Now()); got.Applications != nil || got.ExpiresAt != nil || len(got.Scopes) != 2 || got.LastUsedIP != somewhere.String() {
 		t.Errorf("patched to %+v", got)
 	}
 	_, err = w.PatchKey(ctx, row.PublicID, KeyInput{AllApplications: new(false)})
@@ -325,7 +325,7 @@ func TestKeyWrites(t *testing.T) {
 	if diff := cmp.Diff(revoked, again); diff != "" || revoked.RevokedAt == 0 {
 		t.Error("revoking twice differs from revoking once", diff)
 	}
-	if got := KeyAPI(revoked, w.now()); got.State != api.KeyRevoked || got.RevokedAt == nil {
+	if got := KeyAPI(revoked, w.Now()); got.State != api.KeyRevoked || got.RevokedAt == nil {
 		t.Errorf("revoked shows as %+v", got)
 	}
 	_, err = w.PatchKey(ctx, row.PublicID, KeyInput{Name: name})

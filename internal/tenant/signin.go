@@ -37,7 +37,7 @@ func (k Key) SignedInUntil() (at api.Millis, ok bool) {
 
 // SignIn returns a credential that stands for the key, and the key as it comes by it. It is never valid for longer than the key.
 func (d *Directory) SignIn(k Key) (string, Key) {
-	in := signIn{expiresAt: d.now().Add(api.MaxSignIn)}
+	in := signIn{expiresAt: d.Now().Add(api.MaxSignIn)}
 	if k.row.ExpiresAt != 0 {
 		in.expiresAt = min(in.expiresAt, k.row.ExpiresAt)
 	}
@@ -68,7 +68,7 @@ func (d *Directory) SignedIn(credential string, from netip.Addr) (Key, error) {
 // worthless on this node alone, until that is asked for again.
 func (d *Directory) SignOut(ctx context.Context, credential string) (Key, error) {
 	in, row := d.parseSignIn(credential)
-	if row == nil || d.now() >= in.expiresAt {
+	if row == nil || d.Now() >= in.expiresAt {
 		return Key{}, nil
 	}
 	var k Key
@@ -118,7 +118,7 @@ func (d *Directory) signInMAC(signed []byte, row *store.Key) []byte {
 
 // stillSignedIn returns api_key_invalid when a key came by a sign-in that is over.
 func (d *Directory) stillSignedIn(in signIn) error {
-	if in != (signIn{}) && (d.now() >= in.expiresAt || d.signedOut(in)) {
+	if in != (signIn{}) && (d.Now() >= in.expiresAt || d.signedOut(in)) {
 		return errNotSignedIn()
 	}
 	return nil
@@ -135,7 +135,7 @@ func errNotSignedIn() error {
 
 // SignInAPI returns a key and its organization for the wire, with when access by this sign-in, or else the key itself, ends.
 func (d *Directory) SignInAPI(k Key) api.SignIn {
-	shown := KeyAPI(*k.row, d.now())
+	shown := KeyAPI(*k.row, d.Now())
 	out := api.SignIn{Key: api.SignInKey{PublicID: shown.PublicID, Name: shown.Name, LastFour: shown.LastFour, Scopes: shown.Scopes,
 		Applications: api.AllOrSome{IDs: shown.Applications}, ExpiresAt: shown.ExpiresAt}, ExpiresAt: shown.ExpiresAt}
 	if org, ok := d.Organization(k.Organization); ok {
@@ -149,7 +149,7 @@ func (d *Directory) SignInAPI(k Key) api.SignIn {
 
 // noteUse records a key's use, lazily.
 func (d *Directory) noteUse(publicID string, from netip.Addr) {
-	use := store.KeyUse{PublicID: publicID, At: d.now()}
+	use := store.KeyUse{PublicID: publicID, At: d.Now()}
 	if from.IsValid() {
 		use.IP = from.Unmap().WithZone("").String()
 	}
@@ -158,5 +158,5 @@ func (d *Directory) noteUse(publicID string, from netip.Addr) {
 
 // SignInAge returns for how long a key's sign-in is still good, for a cookie's Max-Age.
 func (d *Directory) SignInAge(k Key) time.Duration {
-	return time.Duration(k.signIn.expiresAt-d.now()) * time.Millisecond
+	return time.Duration(k.signIn.expiresAt-d.Now()) * time.Millisecond
 }

@@ -159,24 +159,24 @@ func (d *Directory) verifyToken(ctx context.Context, c Credential, app Applicati
 	if err != nil {
 		return Grant{}, tokenError(parsed, err)
 	}
-	read, err := readClaims(token, claims, d.now(), rollcall)
+	read, err := readClaims(token, claims, d.Now(), rollcall)
 	if err != nil {
 		return Grant{}, err
 	}
 	if rollcall {
 		err = audienceIs(claims, app.ID)
 	} else if err = d.notForAnother(claims, app); err == nil {
-		err = checkForeign(claims, app, d.now())
+		err = checkForeign(claims, app, d.Now())
 	}
 	if err != nil {
 		return Grant{}, err
 	}
-	if d.now() >= read.expiresAt {
+	if d.Now() >= read.expiresAt {
 		return read.grant(app, rollcall), api.Errorf(api.CodeTokenExpired, "the token has expired")
 	}
 	app, err = d.notRevoked(ctx, app, read, rollcall)
 	if read.early { // so that the registry's door, too, takes it for what was there before a revocation that is on its way
-		read.issuedAt = d.now() / 1000 * 1000
+		read.issuedAt = d.Now() / 1000 * 1000
 	}
 	return read.grant(app, rollcall), err
 }
@@ -353,7 +353,7 @@ func (d *Directory) IssueToken(app Application, in api.TokenInput) (api.TokenRep
 	if app.State != api.ApplicationActive {
 		return api.TokenReply{}, api.Errorf(api.CodeConflict, "the application is %s and takes no sessions", app.State)
 	}
-	now := d.now()
+	now := d.Now()
 	expires := now.Add(time.Duration(in.ExpiresIn) * time.Second)
 	claims := jwt.MapClaims{
 		"aud": app.ID.String(), "epoch": app.Epoch, "iat": numericDate(now), "exp": numericDate(expires),

@@ -90,7 +90,8 @@ type Config struct {
 	Gateway       gateway.Limits
 	Manage        manage.Limits
 	Log           io.Writer // nil = none
-	TLS           bool      // serve TLS with a certificate made for the test
+	Now           func() time.Time
+	TLS           bool // serve TLS with a certificate made for the test
 }
 
 // Server is a running server.
@@ -129,7 +130,7 @@ func Start(t testing.TB, cfg Config) *Server {
 		Listen: "127.0.0.1:0", OpsListen: "127.0.0.1:0", Data: cfg.Data, Database: cfg.Database, Node: cmp.Or(cfg.Node, "srv-01"),
 		Bootstrap: file, Cluster: cfg.Cluster,
 		TLSCert: cert, TLSKey: key,
-		Drain: 10 * time.Second, Gateway: cfg.Gateway, Manage: cfg.Manage, Log: log,
+		Drain: 10 * time.Second, Gateway: cfg.Gateway, Manage: cfg.Manage, Log: log, Now: cfg.Now,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -387,7 +387,7 @@ func testDeath(e *env) {
 	if n := m[1].Registry.Stats().Sessions; n != 30 {
 		e.Errorf("%d rows right after the death", n)
 	}
-	Within(e, 2*e.timing.Dead, "death", func() string {
+	Within(e, 6*e.timing.Dead, "death", func() string {
 		if n := m[1].Registry.Stats().Sessions + m[2].Registry.Stats().Sessions; n != 40 {
 			return fmt.Sprintf("%d rows", n)
 		}
@@ -623,7 +623,7 @@ func testMissing(e *env) {
 	e.converge("another node")
 	silent.Kill(m[0])
 	e.gone(silent)
-	Within(e, 2*e.timing.Dead, "death", func() string {
+	Within(e, 6*e.timing.Dead, "death", func() string {
 		if missing := m[0].Missing(); !slices.Equal(missing, []string{"d"}) {
 			return fmt.Sprint(missing)
 		}

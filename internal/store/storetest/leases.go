@@ -81,11 +81,25 @@ func testOlderOwner(t *testing.T, db store.DB) {
 	now := adopt(t, db, claim(t, db, "b"), rec)[0]
 	rec.Name = "late"
 	write(t, db, rec)
-	write(t, db, ended(rec, 5))
+	expired := ended(rec, 5)
+	expired.EndReason = api.EndLeaseExpired
+	write(t, db, expired)
 	same(t, "after the old owner's writes", get(t, db, app.ID, rec.ID), &now)
 	now.Name = "new"
 	write(t, db, now)
 	same(t, "after the owner's write", get(t, db, app.ID, rec.ID), &now)
+	for _, tt := range []struct {
+		reason api.EndReason
+		final  bool
+	}{{api.EndLeaseExpired, false}, {api.EndTokenExpired, false}, {api.EndNodeLost, false}, {api.EndDisconnected, true}, {api.EndRevoked, true},
+		{api.EndClientClosed, true}, {api.EndApplicationPaused, true}, {api.EndApplicationArchived, true}} {
+		moved := owned(lease(app, 5, 90), 1)
+		write(t, db, moved)
+		late := ended(owned(moved, 0), 6)
+		late.EndReason = tt.reason
+		write(t, db, late)
+		same(t, "an earlier owner's "+string(tt.reason)+" counts", get(t, db, app.ID, moved.ID).EndedAt != 0, tt.final)
+	}
 	done := ended(now, 6)
 	write(t, db, done)
 	write(t, db, owned(now, 9))

@@ -12,6 +12,7 @@ import (
 
 var nodeTests = []test{
 	{"incarnations grow", testClaim},
+	{"the clock", testClock},
 	{"beat", testBeat},
 	{"own earlier incarnations are server_stopped", testSweepOwn},
 	{"lapsed others are node_lost", testSweepOthers},
@@ -20,6 +21,7 @@ var nodeTests = []test{
 	{"a sweep during writes", testFenceWaits},
 	{"many records", testSweepMany},
 	{"the living are known", testLiving},
+	{"a node that stopped leaves its name", testRelease},
 	{"sweeps at the same time", testSweepConcurrent},
 }
 
@@ -74,6 +76,15 @@ func closed(t *testing.T, db store.DB, rec store.Record, reason api.EndReason, f
 	}
 	rec.EndedAt, rec.EndReason = got.EndedAt, got.EndReason
 	same(t, "the rest of the record", got, &rec)
+}
+
+func testClock(t *testing.T, db store.DB) {
+	before := now(t, db)
+	at, err := db.Nodes().Now(t.Context())
+	fatal(t, err)
+	if after := now(t, db); at < before || at > after {
+		t.Errorf("%d is not between %d and %d", at, before, after)
+	}
 }
 
 func testClaim(t *testing.T, db store.DB) {
@@ -316,4 +327,27 @@ func testLiving(t *testing.T, db store.DB) {
 	if living, err = db.Nodes().Living(t.Context(), lapse); err != nil || len(living) != 1 || living["a"] != a {
 		t.Errorf("after a sweep: %v, %v", living, err)
 	}
+}
+
+func testRelease(t *testing.T, db store.DB) {
+	stopped, other := claim(t, db, "a"), claim(t, db, "b")
+	left := openOn(t, db, stopped, 1000)
+	before := now(t, db)
+	for range 2 {
+		fatal(t, db.Nodes().Release(t.Context(), stopped))
+	}
+	living, err := db.Nodes().Living(t.Context(), lapse)
+	fatal(t, err)
+	if _, there := living["a"]; there || living["b"] != other {
+		t.Errorf("who lives: %v", living)
+	}
+	if err := db.Nodes().Beat(t.Context(), "a", stopped); !errors.Is(err, store.ErrLeaseLost) {
+		t.Errorf("a released incarnation beats: %v", err)
+	}
+	if err := db.Records().Write(t.Context(), []store.Record{left}, nil); !errors.Is(err, store.ErrLeaseLost) {
+		t.Errorf("a released incarnation writes: %v", err)
+	}
+	same(t, "what it left open", sweep(t, db, "b", other, lapse), 1)
+	closed(t, db, left, api.EndNodeLost, before, now(t, db))
+	fatal(t, db.Nodes().Beat(t.Context(), "b", other))
 }

@@ -143,6 +143,9 @@ func testLastConnection(t *testing.T, db store.DB) {
 	before := version(t, db)
 	last := func() api.Millis { t.Helper(); return since(t, db, 0).Applications[0].LastConnection }
 	same(t, "never", last(), 0)
+	none, err := db.Config().Connections(t.Context(), nil)
+	fatal(t, err)
+	same(t, "connected to", none, map[api.ApplicationID]api.Millis{})
 	for _, step := range []struct {
 		created []api.Millis
 		want    api.Millis
@@ -155,6 +158,20 @@ func testLastConnection(t *testing.T, db store.DB) {
 		batch = append(batch, record(store.Application{ID: api.NewID[api.Application]()}, 1000))
 		fatal(t, db.Records().Write(t.Context(), batch, nil))
 		same(t, "last connection", last(), step.want)
+	}
+	// What was seen elsewhere counts too, and never lowers it.
+	for _, step := range []struct {
+		seen api.Millis
+		want api.Millis
+	}{{0, 10}, {9, 10}, {20, 20}} {
+		seen := map[api.ApplicationID]api.Millis{app.ID: step.seen, api.NewID[api.Application](): 7}
+		if step.seen == 0 {
+			seen = nil
+		}
+		all, err := db.Config().Connections(t.Context(), seen)
+		fatal(t, err)
+		same(t, "last connection", all[app.ID], step.want)
+		same(t, "last connection, read", last(), step.want)
 	}
 	same(t, "version", version(t, db), before)
 }
