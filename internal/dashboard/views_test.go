@@ -114,6 +114,11 @@ var (
 func (p *tab) judge(name, source string) {
 	p.t.Helper()
 	dir := os.Getenv("ROLLCALL_PICTURES")
+	if dir != "" {
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			p.t.Fatal(err)
+		}
+	}
 	for i, theme := range themes {
 		p.media(theme, true)
 		for _, width := range widths {
@@ -121,11 +126,11 @@ func (p *tab) judge(name, source string) {
 			if i == 0 {
 				p.fits(name, width)
 			}
-			if width != 834 {
+			if width == 1440 || i == 0 && width == 390 {
 				p.isAccessible(fmt.Sprintf("%s, %s, %d px", name, theme, width), source, i > 0)
 			}
 			if dir != "" {
-				p.do(chromedp.Sleep(150e6)) // what is drawn on a canvas follows the size
+				p.do(chromedp.Sleep(settle / 4)) // what is drawn on a canvas follows the size
 				p.picture(dir, fmt.Sprintf("%s-%d-%s", name, width, theme))
 			}
 		}
