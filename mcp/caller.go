@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"net/http"
 	"net/netip"
+	"net/textproto"
 	"strings"
 	"time"
 	"unicode"
@@ -83,9 +84,21 @@ func hash(s string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// ambiguous tells whether two readers of the request could disagree on who sent it: these headers have one value.
+// ambiguous tells whether two readers of the request could disagree on who sent it: these headers have one value, and are not of this
+// connection alone, which would have a proxy remove them (RFC 9110, section 7.6.1).
 func ambiguous(h http.Header) bool {
-	return len(h.Values("Authorization")) > 1 || len(h.Values(headerSession)) > 1
+	if len(h.Values("Authorization")) > 1 || len(h.Values(headerSession)) > 1 {
+		return true
+	}
+	for _, line := range h.Values("Connection") {
+		for option := range strings.SplitSeq(line, ",") {
+			switch textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(option)) {
+			case "Authorization", headerSession:
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // identity is what makes two requests ones of the same session.
@@ -123,7 +136,7 @@ func describe(c caller, authorized bool, m message, h http.Header) api.LeaseItem
 	}
 	return api.LeaseItem{
 		Op: api.LeaseOpen, IPAddress: c.addr.String(), Login: clip(c.login), License: clip(c.license), ClientID: clientID(im.Name),
-		Authorized: authorized,
+		Authorized:   authorized,
 		CredentialID: c.credential, Hostname: clip(hostname), UserAgent: clip(h.Get("User-Agent")), ClientInfo: shownInfo(m.clientInfo),
 	}
 }

@@ -90,10 +90,12 @@ func serve(t testing.TB, h http.Handler) string {
 }
 
 // list returns the live sessions, newest first.
-func (f *fixture) list() []api.Session {
+func (f *fixture) list() []api.Session { return f.query("active") }
+
+func (f *fixture) query(status string) []api.Session {
 	f.t.Helper()
 	var out []api.Session
-	for s, err := range f.manage.Sessions(f.t.Context(), testkit.App, client.SessionQuery{Status: "active", Details: true}) {
+	for s, err := range f.manage.Sessions(f.t.Context(), testkit.App, client.SessionQuery{Status: status, Details: true}) {
 		if err != nil {
 			f.t.Fatal(err)
 		}

@@ -23,6 +23,7 @@ type message struct {
 	active     bool // it has something other than pings and their answers
 	initialize bool
 	modern     bool            // it names its protocol version itself
+	id         json.RawMessage // of the last request; a string or a number, else nil
 	clientInfo json.RawMessage // as it was written; nil when there is none
 }
 
@@ -56,6 +57,8 @@ func (m *message) readOne(dec *json.Decoder) error {
 			return text(dec, &version)
 		case "method":
 			return text(dec, &method)
+		case "id":
+			return requestID(dec, &m.id)
 		case "params":
 			return m.readParams(dec)
 		case "result":
@@ -154,6 +157,21 @@ func clientInfo(dec *json.Decoder, to *json.RawMessage) error {
 		return err
 	}
 	if raw[0] == '{' {
+		*to = bytes.Clone(raw)
+	}
+	return nil
+}
+
+// maxRequestID bounds the ids that are repeated in an answer.
+const maxRequestID = 256
+
+func requestID(dec *json.Decoder, to *json.RawMessage) error {
+	var raw json.RawMessage
+	if err := dec.Decode(&raw); err != nil {
+		return err
+	}
+	*to = nil
+	if c := raw[0]; len(raw) <= maxRequestID && (c == '"' || c == '-' || '0' <= c && c <= '9') {
 		*to = bytes.Clone(raw)
 	}
 	return nil

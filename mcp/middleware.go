@@ -66,7 +66,8 @@ func (t *Tracker) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 // end is deferred behind the handler: it may be what the handler panics into when its context was ended under it.
 func (t *Tracker) end(a *answer) {
 	t.detach(a.exchange, time.Now())
-	if stopped := a.exchange.finish(); !stopped {
+	defer a.exchange.finish()
+	if !a.exchange.isStopped() {
 		return
 	}
 	// The end of the session, not the handler's trouble. net/http closes the answer as it is, so that the client sees a stream that
@@ -75,6 +76,9 @@ func (t *Tracker) end(a *answer) {
 		panic(err)
 	}
 	a.decide(http.StatusOK)
+	if f := t.cut(a.exchange); f != nil && f.rpcCode != 0 && a.awaited() {
+		_, _ = a.ResponseWriter.Write(f.event(a.message.id)) // the client may be gone
+	}
 }
 
 func isAbort(panicked any) bool {
@@ -87,7 +91,9 @@ func peek(r *http.Request) (message, error) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return message{}, nil
 	}
-	head, err := readHead(r.Body, r.ContentLength)
+	var read bytes.Buffer // grows with what comes, not with what was announced
+	_, err := read.ReadFrom(io.LimitReader(r.Body, maxHead))
+	head := read.Bytes()
 	if err != nil {
 		return message{}, err
 	}
@@ -99,25 +105,7 @@ func peek(r *http.Request) (message, error) {
 	} else {
 		r.Body = restored{io.MultiReader(bytes.NewReader(head), body), body}
 	}
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return message{}, nil //nolint:nilerr // it is no JSON-RPC, and passed on
-	}
 	return readMessage(head), nil
-}
-
-// readHead reads at most maxHead bytes of a body whose length is n, or unknown when n is negative.
-func readHead(body io.Reader, n int64) ([]byte, error) {
-	if n >= 0 && n < maxHead {
-		head := make([]byte, n)
-		read, err := io.ReadFull(body, head)
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		return head[:read], err
-	}
-	var head bytes.Buffer
-	_, err := head.ReadFrom(io.LimitReader(body, maxHead))
-	return head.Bytes(), err
 }
 
 // restored is a body whose beginning has been read.
@@ -136,7 +124,18 @@ type answer struct {
 	message  message
 
 	decided bool
-	refused bool // what the handler writes goes nowhere
+	refused bool   // what the handler writes goes nowhere
+	tail    []byte // the last bytes that it wrote
+}
+
+// errEnded is what a handler gets that goes on writing to a client whose session has ended.
+var errEnded = errors.New("mcp: the session has ended")
+
+// awaited tells whether the client waits for the answer to a call in a stream of events, and the last of them is complete.
+func (a *answer) awaited() bool {
+	kind, _, err := mime.ParseMediaType(a.Header().Get("Content-Type"))
+	return err == nil && kind == "text/event-stream" && !a.refused && a.message.id != nil && a.request.Method == http.MethodPost &&
+		(len(a.tail) == 0 || bytes.HasSuffix(a.tail, []byte("\n\n")) || bytes.HasSuffix(a.tail, []byte("\r\n\r\n")))
 }
 
 // Unwrap is for http.ResponseController.
@@ -158,7 +157,13 @@ func (a *answer) Write(p []byte) (int, error) {
 	if a.decide(http.StatusOK); a.refused {
 		return len(p), nil
 	}
-	return a.ResponseWriter.Write(p)
+	if a.request.Context().Err() != nil && a.exchange.isStopped() {
+		return 0, errEnded
+	}
+	n, err := a.ResponseWriter.Write(p)
+	a.tail = append(a.tail, p[max(0, n-4):n]...)
+	a.tail = append(a.tail[:0], a.tail[max(0, len(a.tail)-4):]...)
+	return n, err
 }
 
 // Flush implements http.Flusher, which many handlers ask for by that name.

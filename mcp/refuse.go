@@ -1,9 +1,13 @@
 package mcp
 
 import (
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/rollcallhq/rollcall/api"
 )
 
 // refusal is an answer that a client gets in place of the handler's. The bodies are plain text: a JSON-RPC error would be taken for
@@ -13,19 +17,22 @@ type refusal struct {
 	code       string // the error of a challenge (RFC 6750, section 3.1); "" = none is said
 	text       string
 	retryAfter int // seconds; 0 = not said
+	rpcCode    int // of the error that answers a call whose stream is open: that of Rollcall's disconnect frame; 0 = there is none
 }
 
 var (
 	refuseNoToken = &refusal{status: http.StatusUnauthorized, text: "authorization is required"}
 	refuseToken   = &refusal{status: http.StatusUnauthorized, code: "invalid_token", text: "the token is not valid"}
 	// refuseRevoked is for a credential that an operator has cut off (specification 2026-07-28, basic/authorization, "Token Handling").
-	refuseRevoked = &refusal{status: http.StatusUnauthorized, code: "invalid_token", text: "the session was ended by an operator: authorize again"}
+	refuseRevoked = &refusal{status: http.StatusUnauthorized, code: "invalid_token", rpcCode: int(api.CloseDisconnected),
+		text: "the session was ended by an operator: authorize again"}
 	// refuseSession makes a client initialize again (specification 2025-11-25, basic/transports, "Session Management", 3 and 4).
-	refuseSession   = &refusal{status: http.StatusNotFound, text: "session not found"}
-	refuseAmbiguous = &refusal{status: http.StatusBadRequest, text: "Authorization and Mcp-Session-Id must not be repeated"}
+	refuseSession   = &refusal{status: http.StatusNotFound, text: "session not found: it was ended", rpcCode: int(api.CloseDisconnected)}
+	refuseAmbiguous = &refusal{status: http.StatusBadRequest, text: "Authorization and Mcp-Session-Id must be given once, to all on the way"}
 	refuseQuota     = &refusal{status: http.StatusTooManyRequests, text: "too many sessions are open", retryAfter: 30}
-	refusePaused    = &refusal{status: http.StatusForbidden, text: "the application takes no sessions now"}
-	refuseUnsure    = &refusal{status: http.StatusServiceUnavailable, text: "sessions cannot be opened now", retryAfter: 5}
+	refusePaused    = &refusal{status: http.StatusForbidden, text: "the application takes no sessions now",
+		rpcCode: int(api.CloseApplicationPaused)}
+	refuseUnsure = &refusal{status: http.StatusServiceUnavailable, text: "sessions cannot be opened now", retryAfter: 5}
 )
 
 // write answers with the refusal.
@@ -44,6 +51,14 @@ func (f *refusal) write(w http.ResponseWriter, r *http.Request, c Challenge) {
 	}
 	w.WriteHeader(f.status)
 	_, _ = w.Write([]byte(f.text + "\n")) // the client may be gone
+}
+
+// event answers a call in the stream that its answer was to come in, so that the client does not wait for it: some clients take the
+// end of a stream for a pause (2025-11-25, basic/transports, "Sending Messages to the Server", 6). The code is outside of the ranges
+// that JSON-RPC and MCP reserve.
+func (f *refusal) event(id json.RawMessage) []byte {
+	text, _ := json.Marshal(f.text) // a string always can be
+	return fmt.Appendf(nil, "event: message\ndata: {\"jsonrpc\":\"2.0\",\"id\":%s,\"error\":{\"code\":%d,\"message\":%s}}\n\n", id, f.rpcCode, text)
 }
 
 // challenge is the value of WWW-Authenticate (RFC 6750, section 3; RFC 9728, section 5.1).

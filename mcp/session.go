@@ -120,13 +120,19 @@ func (x *exchange) stop() {
 	_ = x.control.SetWriteDeadline(time.Now().Add(lastWords)) // not all writers can
 }
 
-// finish says that the handler has returned, and gives the connection back as it was; it reports whether it was stopped.
-func (x *exchange) finish() (stopped bool) {
+// isStopped tells whether stop was called before the handler returned.
+func (x *exchange) isStopped() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.stopped
+}
+
+// finish says that the answer is complete, and gives the connection back as it was.
+func (x *exchange) finish() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.finished = true
 	if x.stopped {
 		_ = x.control.SetWriteDeadline(time.Time{})
 	}
-	return x.stopped
 }
