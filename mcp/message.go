@@ -19,6 +19,7 @@ const (
 
 // message is what is read of the body of a POST: one JSON-RPC message, or a batch of them (2025-03-26 alone has batches).
 type message struct {
+	whole      bool
 	isRPC      bool // it is JSON-RPC, as far as it was seen
 	active     bool // it has something other than pings and their answers
 	initialize bool
@@ -27,9 +28,10 @@ type message struct {
 	clientInfo json.RawMessage // as it was written; nil when there is none
 }
 
-// readMessage reads the beginning of a body. What is cut short or is not JSON is read as far as it goes.
-func readMessage(head []byte) message {
-	var m message
+// readMessage reads the beginning of a body; whole tells whether that is all of it. What is cut short or is not JSON is read as far as
+// it goes.
+func readMessage(head []byte, whole bool) message {
+	m := message{whole: whole}
 	dec := json.NewDecoder(bytes.NewReader(head))
 	switch tok, err := dec.Token(); {
 	case err != nil:
@@ -70,7 +72,7 @@ func (m *message) readOne(dec *json.Decoder) error {
 			return skip(dec)
 		}
 	})
-	if version == "2.0" {
+	if version == "2.0" || err != nil && !m.whole && method != "" { // some clients write the version last
 		m.isRPC = true
 		m.initialize = m.initialize || method == methodInitialize
 		m.active = m.active || method != methodPing && !pong

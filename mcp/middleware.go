@@ -105,7 +105,7 @@ func peek(r *http.Request) (message, error) {
 	} else {
 		r.Body = restored{io.MultiReader(bytes.NewReader(head), body), body}
 	}
-	return readMessage(head), nil
+	return readMessage(head, whole), nil
 }
 
 // restored is a body whose beginning has been read.
