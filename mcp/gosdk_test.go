@@ -136,6 +136,20 @@ func TestGoSDK(t *testing.T) {
 	}
 }
 
+// TestProbe: a client of both generations is one session, whichever the server is of.
+func TestProbe(t *testing.T) {
+	for _, g := range generations {
+		t.Run(g.name, func(t *testing.T) {
+			f := start(t, serve(t, sdkHandler(t, g.stateless))+"/mcp")
+			s := dial(t, f.gateway, "2026-07-28", "both", nil, sdk.ClientOptions{})
+			if got := s.InitializeResult().ProtocolVersion; got != g.version {
+				t.Errorf("protocol %s, want %s", got, g.version)
+			}
+			f.one()
+		})
+	}
+}
+
 func TestParallelClients(t *testing.T) {
 	for _, g := range generations {
 		t.Run(g.name, func(t *testing.T) {

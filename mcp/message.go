@@ -13,6 +13,7 @@ import (
 const (
 	methodInitialize    = "initialize"
 	methodPing          = "ping"
+	methodDiscover      = "server/discover"
 	metaProtocolVersion = "io.modelcontextprotocol/protocolVersion"
 	metaClientInfo      = "io.modelcontextprotocol/clientInfo"
 )
@@ -23,7 +24,9 @@ type message struct {
 	isRPC      bool // it is JSON-RPC, as far as it was seen
 	active     bool // it has something other than pings and their answers
 	initialize bool
+	discover   bool
 	modern     bool            // it names its protocol version itself
+	version    string          // that one
 	id         json.RawMessage // of the last request; a string or a number, else nil
 	clientInfo json.RawMessage // as it was written; nil when there is none
 }
@@ -75,6 +78,7 @@ func (m *message) readOne(dec *json.Decoder) error {
 	if version == "2.0" || err != nil && !m.whole && method != "" { // some clients write the version last
 		m.isRPC = true
 		m.initialize = m.initialize || method == methodInitialize
+		m.discover = m.discover || method == methodDiscover
 		m.active = m.active || method != methodPing && !pong
 	}
 	return err
@@ -93,7 +97,7 @@ func (m *message) readParams(dec *json.Decoder) error {
 				switch name {
 				case metaProtocolVersion:
 					m.modern = true
-					return skip(dec)
+					return text(dec, &m.version)
 				case metaClientInfo:
 					return clientInfo(dec, &m.clientInfo)
 				default:
@@ -162,6 +166,14 @@ func clientInfo(dec *json.Decoder, to *json.RawMessage) error {
 		*to = bytes.Clone(raw)
 	}
 	return nil
+}
+
+// discovered tells whether the answer to server/discover begins so that the client goes on with the version that it asked with. What
+// comes in more than one piece is taken for a no; the client's next request opens its session.
+func (m *message) discovered(begin []byte) bool {
+	_, rest, found := bytes.Cut(begin, []byte(`"supportedVersions"`))
+	versions, _, complete := bytes.Cut(rest, []byte("]"))
+	return found && complete && m.version != "" && bytes.Contains(versions, []byte(`"`+m.version+`"`))
 }
 
 // maxRequestID bounds the ids that are repeated in an answer.

@@ -60,6 +60,7 @@ func (t *Tracker) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 	a := &answer{ResponseWriter: w, tracker: t, request: r, exchange: x, message: m}
 	defer t.end(a)
 	next.ServeHTTP(a, r)
+	a.letGo(nil)
 	a.decide(http.StatusOK) // as net/http does for a handler that writes nothing
 }
 
@@ -123,6 +124,7 @@ type answer struct {
 	exchange *exchange
 	message  message
 
+	held    int // the status, while the answer to server/discover waits for its first byte
 	decided bool
 	refused bool   // what the handler writes goes nowhere
 	tail    []byte // the last bytes that it wrote
@@ -147,13 +149,30 @@ func (a *answer) WriteHeader(status int) {
 		a.ResponseWriter.WriteHeader(status)
 		return
 	}
+	if a.message.discover && !a.decided {
+		a.held = status
+		return
+	}
 	if a.decide(status); !a.refused {
 		a.ResponseWriter.WriteHeader(status)
 	}
 }
 
+// letGo passes on the status that was held back, now that the answer begins. Clients of both generations ask servers of both to find out
+// which it is: only one that is of the client's opens a session, and others may answer 200 as well.
+func (a *answer) letGo(begin []byte) {
+	if a.message.discover && !a.decided {
+		a.message.isRPC = a.message.isRPC && a.message.discovered(begin)
+		if status := a.held; status != 0 {
+			a.message.discover = false
+			a.WriteHeader(status)
+		}
+	}
+}
+
 // Write implements http.ResponseWriter.
 func (a *answer) Write(p []byte) (int, error) {
+	a.letGo(p)
 	if a.decide(http.StatusOK); a.refused {
 		return len(p), nil
 	}
@@ -171,6 +190,9 @@ func (a *answer) Flush() { _ = a.FlushError() }
 
 // FlushError is for http.ResponseController.
 func (a *answer) FlushError() error {
+	if a.held != 0 && !a.decided {
+		return nil
+	}
 	if a.decide(http.StatusOK); a.refused {
 		return nil
 	}

@@ -78,15 +78,16 @@ func (s *session) release() {
 	}
 }
 
-// presented notes a token; the oldest are forgotten.
-func (s *session) presented(credential string) {
+// presented notes a token, and tells whether it is another one; the oldest are forgotten.
+func (s *session) presented(credential string) bool {
 	if credential == "" || slices.Contains(s.credentials, credential) {
-		return
+		return false
 	}
 	if len(s.credentials) == maxCredentials {
 		s.credentials = s.credentials[1:]
 	}
 	s.credentials = append(s.credentials, credential)
+	return true
 }
 
 // exchange is one request and its answer.

@@ -139,12 +139,12 @@ func (t *Tracker) enter(x *exchange, item api.LeaseItem, active bool, now time.T
 		return nil, s.refusal
 	}
 	t.attachLocked(s, x, now)
-	s.presented(x.caller.credential)
+	another := s.presented(x.caller.credential)
 	if active {
 		s.activeAt = now
-		if s.state == open && now.Sub(s.beatAt) >= activityEvery {
-			t.queueLocked(s)
-		}
+	}
+	if s.state == open && (another || active && now.Sub(s.beatAt) >= activityEvery) {
+		t.queueLocked(s)
 	}
 	if s.state == opening && (!s.released || t.cfg.FailClosed) {
 		return s.answered, nil

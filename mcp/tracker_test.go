@@ -444,7 +444,7 @@ func TestRenewedTokens(t *testing.T) {
 			return sign(t, secret, "jo", time.Now().Add(iat), time.Now().Add(time.Hour))
 		}
 		old, renewed, other := token(-time.Minute), token(0), sign(t, secret, "mo", time.Now(), time.Now().Add(time.Hour))
-		b.post(`{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{"_meta":{"`+metaProtocolVersion+`":"2026-07-28","`+metaClientInfo+
+		b.post(`{"jsonrpc":"2.0","id":1,"method":"x","params":{"_meta":{"`+metaProtocolVersion+`":"2026-07-28","`+metaClientInfo+
 			`":{"name":"agent","version":"1"}}}}`, old, "")
 		modern := `{"jsonrpc":"2.0","id":1,"method":"x","params":{"_meta":{"` + metaProtocolVersion + `":"2026-07-28","` + metaClientInfo +
 			`":{"version":"1","name":"agent","title":"Agent"}}}}`
