@@ -7,11 +7,18 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/rollcallhq/rollcall/api"
 	"github.com/rollcallhq/rollcall/client"
 )
 
 const (
+	// Rollcall allows an API key 100 calls a second, unless it is told otherwise. Reports and calls that wait for ends have this much
+	// each; what comes faster goes in larger batches.
+	callsPerSecond = 40
+	callBurst      = 40
+
 	callTimeout = 10 * time.Second
 	minPause    = 100 * time.Millisecond // after a call that failed
 	maxPause    = 5 * time.Second
@@ -22,26 +29,38 @@ const (
 func (t *Tracker) Run(ctx context.Context) error {
 	var parts sync.WaitGroup
 	parts.Go(func() { t.verifier.keys.Run(ctx) })
+	parts.Go(func() { t.keepTime(ctx) })
 	parts.Go(func() { t.send(ctx) })
 	parts.Go(func() { t.listen(ctx) })
 	parts.Wait()
 	return nil
 }
 
-// send reports what is queued, one call at a time, and beats the sessions' hearts.
-func (t *Tracker) send(ctx context.Context) {
+// keepTime ends leases and has hearts beat, whether Rollcall answers or not.
+func (t *Tracker) keepTime(ctx context.Context) {
 	tick := time.NewTicker(min(t.cfg.Lease/6, activityEvery))
 	defer tick.Stop()
-	pause := pauses{log: t, what: "sessions cannot be reported to Rollcall"}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 			t.tick(time.Now())
+		}
+	}
+}
+
+// send reports what is queued, one call at a time.
+func (t *Tracker) send(ctx context.Context) {
+	calls := rate.NewLimiter(callsPerSecond, callBurst)
+	pause := pauses{log: t, what: "sessions cannot be reported to Rollcall"}
+	for {
+		select {
+		case <-ctx.Done():
+			return
 		case <-t.kick:
 		}
-		for ctx.Err() == nil {
+		for t.hasWork() && calls.Wait(ctx) == nil {
 			told, items := t.next(time.Now())
 			if len(items) == 0 {
 				break
@@ -54,6 +73,12 @@ func (t *Tracker) send(ctx context.Context) {
 			pause.after(ctx, err)
 		}
 	}
+}
+
+func (t *Tracker) hasWork() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.queue)+len(t.gone) > 0
 }
 
 // next takes what is to be reported. told has the session of each item; nil for one that its client has ended.
@@ -233,8 +258,9 @@ func (t *Tracker) overLocked(s *session, reason api.EndReason, now time.Time) []
 
 // listen keeps a call open that tells of ends.
 func (t *Tracker) listen(ctx context.Context) {
+	calls := rate.NewLimiter(callsPerSecond, callBurst)
 	pause := pauses{log: t, what: "ends of sessions cannot be heard of"}
-	for ctx.Err() == nil {
+	for calls.Wait(ctx) == nil {
 		cctx, cancel := context.WithTimeout(ctx, api.MaxBatchWait*time.Second+callTimeout)
 		reply, err := t.calls.Report(cctx, t.cfg.Application, api.LeaseBatch{Reporter: t.reporter, WaitSeconds: api.MaxBatchWait})
 		cancel()

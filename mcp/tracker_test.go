@@ -379,12 +379,31 @@ func TestAway(t *testing.T) {
 		if got := b.post(listBody, "1", "id-Bearer 1"); got != http.StatusOK {
 			t.Errorf("while Rollcall is away: %d", got)
 		}
+		b.post(fmt.Sprintf(initBody, "fleeting"), "3", "")
 		b.cloud.mu.Lock()
 		b.cloud.away = false
 		b.cloud.mu.Unlock()
 		time.Sleep(10 * time.Second)
 		if got := b.post(listBody, "1", "id-Bearer 1"); got != http.StatusUnauthorized {
 			t.Errorf("an end that happened while nobody could be told of it: %d, of %v", got, ids)
+		}
+	})
+}
+
+// TestForgottenWhileAway: leases end while nobody can be told.
+func TestForgottenWhileAway(t *testing.T) {
+	bubble(t, nil, nil, func(b *bench) {
+		b.cloud.mu.Lock()
+		b.cloud.away = true
+		b.cloud.mu.Unlock()
+		for i := range 100 {
+			b.post(fmt.Sprintf(initBody, "client"), fmt.Sprintf("t-%d", i), "")
+		}
+		time.Sleep(2 * time.Minute)
+		b.tracker.mu.Lock()
+		defer b.tracker.mu.Unlock()
+		if n := len(b.tracker.sessions) + len(b.tracker.ids); n != 0 {
+			t.Errorf("%d are remembered", n)
 		}
 	})
 }
