@@ -128,11 +128,12 @@ func object(dec *json.Decoder, member func(name string) error) error {
 // members reads the members of an object whose brace has been read; member reads each value.
 func members(dec *json.Decoder, member func(name string) error) error {
 	for dec.More() {
-		name, err := dec.Token()
+		tok, err := dec.Token()
 		if err != nil {
 			return err
 		}
-		if err := member(name.(string)); err != nil { // the decoder takes no other names
+		name, _ := tok.(string) // the decoder takes no other names
+		if err := member(name); err != nil {
 			return err
 		}
 	}

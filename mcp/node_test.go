@@ -20,6 +20,7 @@ import (
 
 	"github.com/rollcallhq/rollcall/api"
 	"github.com/rollcallhq/rollcall/internal/testkit"
+	"github.com/rollcallhq/rollcall/mcp"
 )
 
 const nodeDir = "testdata/node"
@@ -257,5 +258,39 @@ func TestInspector(t *testing.T) {
 			}
 			t.Errorf("the inspector was never listed: %+v", f.all())
 		})
+	}
+}
+
+// TestKilledClient: a client that is killed leaves the list when its lease ends.
+func TestKilledClient(t *testing.T) {
+	needNode(t)
+	t.Parallel() // it waits for the shortest lease there is
+	f := start(t, nodeServers(t, "ts-v1"), func(c *mcp.Config) { c.Lease = 15 * time.Second })
+	cmd := exec.CommandContext(t.Context(), "node", "client.mjs", "v1", "legacy", f.gateway, "token-ts", "hold")
+	cmd.Dir = nodeDir
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() && lines.Text() != "running" {
+	}
+	session := f.one()
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	killed := time.Now()
+	_ = cmd.Wait()
+	for len(f.list()) > 0 && time.Since(killed) < 30*time.Second {
+		time.Sleep(100 * time.Millisecond)
+	}
+	took := time.Since(killed)
+	t.Logf("it left the list after %v", took.Round(time.Millisecond))
+	ended, err := f.manage.Session(t.Context(), testkit.App, session.ID, true)
+	if err != nil || ended.Details.EndReason != api.EndLeaseExpired || took < 10*time.Second {
+		t.Errorf("after %v: %+v %v", took, ended.Details, err)
 	}
 }

@@ -50,9 +50,8 @@ func NewProxy(cfg ProxyConfig) (http.Handler, error) {
 			if r.Context().Err() == nil {
 				cfg.Log.Warn("the MCP server did not answer", "method", r.Method, "path", r.URL.Path, "err", err)
 			}
-			var tooLarge *http.MaxBytesError
 			status := http.StatusBadGateway
-			if errors.As(err, &tooLarge) {
+			if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 				status = http.StatusRequestEntityTooLarge
 			}
 			http.Error(w, "the MCP server did not answer", status)

@@ -3,6 +3,7 @@ package mcp
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -50,7 +51,7 @@ func (f *refusal) write(w http.ResponseWriter, r *http.Request, c Challenge) {
 		h.Set("Retry-After", strconv.Itoa(f.retryAfter))
 	}
 	w.WriteHeader(f.status)
-	_, _ = w.Write([]byte(f.text + "\n")) // the client may be gone
+	_, _ = io.WriteString(w, f.text+"\n") // the client may be gone
 }
 
 // event answers a call in the stream that its answer was to come in, so that the client does not wait for it: some clients take the

@@ -189,9 +189,9 @@ func (t *Tracker) settle(told []*session, items []api.LeaseItem, results []api.L
 	now := time.Now()
 	t.mu.Lock()
 	var cut []*exchange
-	for i, s := range told {
-		if s != nil && t.ids[items[i].ID] == s {
-			cut = append(cut, t.settleLocked(s, results[i], now)...)
+	for i, result := range results {
+		if s := told[i]; s != nil && t.ids[items[i].ID] == s {
+			cut = append(cut, t.settleLocked(s, result, now)...)
 		}
 	}
 	t.mu.Unlock()

@@ -65,7 +65,7 @@ func (s *session) name() {
 	h := sha256.New()
 	h.Write(s.as[:])
 	h.Write([]byte(s.day))
-	h.Write(binary.BigEndian.AppendUint32(nil, uint32(s.generation))) //nolint:gosec // below maxGenerations
+	h.Write(binary.BigEndian.AppendUint32(nil, uint32(s.generation)))
 	id := api.SessionID(h.Sum(nil)[:16])
 	id[6], id[8] = id[6]&0x0f|0x80, id[8]&0x3f|0x80 // RFC 9562, section 5.8: version 8
 	s.id = id

@@ -35,7 +35,6 @@ type rollcall struct {
 type lease struct {
 	item   api.LeaseItem
 	until  time.Time
-	length time.Duration
 	reason api.EndReason
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -128,10 +129,8 @@ func (v *verifier) checkAudience(in jwt.MapClaims) error {
 	if v.cfg.Audience == "" {
 		return nil
 	}
-	for _, a := range audience {
-		if a == v.cfg.Audience {
-			return nil
-		}
+	if slices.Contains(audience, v.cfg.Audience) {
+		return nil
 	}
 	return errors.New("aud is another audience")
 }
