@@ -212,6 +212,22 @@ func (b *bench) post(body, token, id string) int {
 	return b.do(b.t.Context(), http.MethodPost, body, token, id).Code
 }
 
+// known returns how much the tracker remembers of sessions.
+func (b *bench) known() int {
+	b.tracker.mu.Lock()
+	defer b.tracker.mu.Unlock()
+	return max(len(b.tracker.sessions), len(b.tracker.ids)) + len(b.tracker.queue) + len(b.tracker.gone)
+}
+
+// session returns the id of the one session that is open.
+func (b *bench) session() (id api.SessionID) {
+	b.cloud.mu.Lock()
+	defer b.cloud.mu.Unlock()
+	for id = range b.cloud.leases {
+	}
+	return id
+}
+
 func (b *bench) names() []string { return slices.Sorted(maps.Keys(b.cloud.live())) }
 
 func (b *bench) wantLive(when string, want ...string) {
@@ -270,7 +286,7 @@ func TestLease(t *testing.T) {
 		b.wantLive("soon after the stream", "alice")
 		time.Sleep(15 * time.Second)
 		b.wantLive("after the lease")
-		if n := len(b.tracker.sessions) + len(b.tracker.ids); n != 0 {
+		if n := b.known(); n != 0 {
 			t.Errorf("%d are remembered", n)
 		}
 		b.post(listBody, "a", "id-1")
@@ -310,12 +326,10 @@ func TestAbandoned(t *testing.T) {
 			round(n + 1)
 		}
 		after := memory()
-		if after > before+200<<10 {
+		if after > before+2<<20 {
 			t.Errorf("the heap grew from %d to %d bytes", before, after)
 		}
-		b.tracker.mu.Lock()
-		defer b.tracker.mu.Unlock()
-		if n := len(b.tracker.sessions) + len(b.tracker.ids) + len(b.tracker.queue) + len(b.tracker.gone); n != 0 {
+		if n := b.known(); n != 0 {
 			t.Errorf("%d are remembered", n)
 		}
 	})
@@ -328,7 +342,7 @@ func TestBounded(t *testing.T) {
 			if got := b.post(fmt.Sprintf(initBody, "flood"), fmt.Sprintf("t-%d", i), ""); got != http.StatusOK {
 				t.Fatal(got)
 			}
-			if n := len(b.tracker.sessions); n > 10 {
+			if n := b.known(); n > 10 {
 				t.Fatalf("%d sessions are known", n)
 			}
 		}
@@ -345,7 +359,9 @@ func TestBounded(t *testing.T) {
 // TestAway: without Rollcall the server goes on, at full speed; what Rollcall missed it learns.
 func TestAway(t *testing.T) {
 	bubble(t, nil, nil, func(b *bench) {
+		b.cloud.mu.Lock()
 		b.cloud.hang = true
+		b.cloud.mu.Unlock()
 		at := time.Now()
 		b.post(fmt.Sprintf(initBody, "first"), "1", "")
 		if took := time.Since(at); took != DefaultOpenWait {
@@ -399,6 +415,7 @@ func TestForgottenWhileAway(t *testing.T) {
 			b.post(fmt.Sprintf(initBody, "client"), fmt.Sprintf("t-%d", i), "")
 		}
 		time.Sleep(2 * time.Minute)
+		synctest.Wait()
 		b.tracker.mu.Lock()
 		defer b.tracker.mu.Unlock()
 		if n := len(b.tracker.sessions) + len(b.tracker.ids); n != 0 {
@@ -436,13 +453,11 @@ func TestFailClosed(t *testing.T) {
 func TestLapsed(t *testing.T) {
 	bubble(t, nil, nil, func(b *bench) {
 		b.post(fmt.Sprintf(initBody, "alice"), "a", "")
-		var id api.SessionID
-		for id = range b.cloud.leases {
-		}
+		id := b.session()
 		b.cloud.end(id, api.EndLeaseExpired)
 		time.Sleep(time.Second)
 		b.wantLive("afterwards", "alice")
-		if b.cloud.leases[id].reason == "" {
+		if b.cloud.live()["alice"].item.ID == id {
 			t.Error("an id was used again")
 		}
 		if got := b.post(listBody, "a", "id-Bearer a"); got != http.StatusOK {
@@ -468,12 +483,10 @@ func TestRenewedTokens(t *testing.T) {
 			`":{"version":"1","name":"agent","title":"Agent"}}}}`
 		b.post(modern, renewed, "")
 		b.wantLive("with a renewed token", "agent")
-		for id, l := range b.cloud.leases {
-			if l.item.Login != "jo" || !l.item.Authorized {
-				t.Errorf("opened as %+v", l.item)
-			}
-			b.cloud.end(id, api.EndDisconnected)
+		if l := b.cloud.live()["agent"]; l.item.Login != "jo" || !l.item.Authorized {
+			t.Errorf("opened as %+v", l.item)
 		}
+		b.cloud.end(b.session(), api.EndDisconnected)
 		synctest.Wait()
 		for name, token := range map[string]string{"old": old, "renewed": renewed} {
 			if got := b.post(modern, token, ""); got != http.StatusUnauthorized {
@@ -501,9 +514,7 @@ func TestStuckHandler(t *testing.T) {
 		var answer string
 		calling.Go(func() { answer = b.do(b.t.Context(), http.MethodPost, listBody, "a", "").Body.String() })
 		synctest.Wait()
-		for id := range b.cloud.leases {
-			b.cloud.end(id, api.EndRevoked)
-		}
+		b.cloud.end(b.session(), api.EndRevoked)
 		calling.Wait()
 		if err := <-wrote; !errors.Is(err, errEnded) {
 			t.Errorf("it wrote: %v", err)
