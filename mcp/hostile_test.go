@@ -9,9 +9,12 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -282,6 +285,41 @@ func TestNobodyIsTakenForAnother(t *testing.T) {
 	})
 }
 
+// TestTrustedProxy: behind a proxy that is trusted, the client is who it says; the server learns of both.
+func TestTrustedProxy(t *testing.T) {
+	s := &rawServer{}
+	trusted := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	f := startRaw(t, s, func(c *mcp.Config) { c.TrustedProxies = trusted })
+	to, err := url.Parse(f.upstream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy, err := mcp.NewProxy(mcp.ProxyConfig{Upstream: to, TrustedProxies: trusted, PreserveHost: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.gateway = serve(t, f.tracker.Middleware(proxy)) + "/mcp"
+	id := ""
+	for _, addr := range []string{"203.0.113.7", "203.0.113.8"} { // without a token the address is who it is
+		resp := f.request(http.MethodPost, legacyInit, "", "", "X-Forwarded-For", addr, "X-Forwarded-Proto", "https", "X-Forwarded-Host", "mcp.example.com")
+		got, _ := s.seen()
+		if h := got.Header; h.Get("X-Forwarded-For") != addr+", 127.0.0.1" || h.Get("X-Forwarded-Proto") != "https" ||
+			h.Get("X-Forwarded-Host") != "mcp.example.com" || got.Host != strings.TrimSuffix(strings.TrimPrefix(f.gateway, "http://"), "/mcp") {
+			t.Errorf("the server saw %s %v", got.Host, h)
+		}
+		if l := f.list(); l[0].Details.IPAddress != addr {
+			t.Errorf("listed from %s", l[0].Details.IPAddress)
+		}
+		if id == "" {
+			id = resp.Header.Get("Mcp-Session-Id")
+		}
+	}
+	f.request(http.MethodPost, legacyTools, "", id, "X-Forwarded-For", "203.0.113.9")
+	if l := f.list(); len(l) != 3 || string(l[0].ClientInfo) != "null" {
+		t.Errorf("another address with the id of the first: %+v", l)
+	}
+}
+
 // TestHostileClientInfo: whatever a client says of itself, it is listed, and so are those who are reported in the same call.
 func TestHostileClientInfo(t *testing.T) {
 	f := startRaw(t, &rawServer{})
@@ -419,6 +457,38 @@ func TestRevokeAllEndsStreams(t *testing.T) {
 	readers.Wait()
 	t.Logf("%d streams ended within %v", streams, time.Since(at))
 	handlers.Wait()
+}
+
+// TestBackPressure: a client that does not read stops its server, fills nobody's memory, and can be cut off all the same.
+func TestBackPressure(t *testing.T) {
+	var wrote atomic.Int64
+	ended := make(chan struct{})
+	s := &rawServer{stream: func(w http.ResponseWriter, _ *http.Request) {
+		defer close(ended)
+		w.Header().Set("Content-Type", "text/event-stream")
+		line := []byte("data: " + strings.Repeat("x", 64<<10) + "\n\n")
+		for {
+			n, err := w.Write(line)
+			wrote.Add(int64(n))
+			if err != nil {
+				return
+			}
+		}
+	}}
+	f := startRaw(t, s)
+	resp := f.open(t.Context(), http.MethodGet, "", "reader", "")
+	defer resp.Body.Close()
+	for last := int64(-1); last != wrote.Load(); time.Sleep(200 * time.Millisecond) {
+		if last = wrote.Load(); last > 256<<20 {
+			t.Fatalf("%d MiB went to a client that reads nothing", last>>20)
+		}
+	}
+	f.disconnect(f.one().ID)
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("the server goes on writing to a session that was ended")
+	}
 }
 
 // TestQuotaAndPause: what Rollcall would not admit is not admitted, and comes in when it would.

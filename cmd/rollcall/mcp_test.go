@@ -30,9 +30,11 @@ func TestMCP(t *testing.T) {
 	upstream := httptest.NewServer(mux)
 	defer upstream.Close()
 	rollcall := testkit.Start(t, testkit.Config{})
+	cert, certKey, trusting := testkit.Certificate(t)
 
 	for name, c := range map[string]mcpCmd{
 		"own server": {Serve: true, ServeListen: "127.0.0.1:0"},
+		"TLS":        {Serve: true, ServeListen: "127.0.0.1:0", TLSCert: cert, TLSKey: certKey},
 		"another": {keyFlags: keyFlags{serverFlag: serverFlag{URL: rollcall.URL}, Key: testkit.Key},
 			applicationFlag: applicationFlag{Application: testkit.Number},
 			Tokens:          mcpTokenFlags{AuthorizationServer: []string{"https://issuer.example"}}},
@@ -49,14 +51,18 @@ func TestMCP(t *testing.T) {
 			})
 			defer running.Wait()
 			defer stop()
-			endpoint := out.await(t, `http://127\.0\.0\.1:\d+/mcp`)
+			endpoint := out.await(t, `https?://127\.0\.0\.1:\d+/mcp`)
+			hc := http.DefaultClient
+			if c.TLSCert != "" {
+				hc = trusting
+			}
 			url, key := rollcall.URL, testkit.Key
 			if c.Serve {
 				key = out.await(t, `rck_\w+`)
 				url = strings.TrimPrefix(out.await(t, `--url http://\S+`), "--url ")
 			}
 			get := func(path string) string {
-				resp, err := http.Get(strings.TrimSuffix(endpoint, "/mcp") + path)
+				resp, err := hc.Get(strings.TrimSuffix(endpoint, "/mcp") + path)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -75,7 +81,7 @@ func TestMCP(t *testing.T) {
 				t.Errorf("resource metadata: %s, want %s", got, want)
 			}
 			session, err := sdk.NewClient(&sdk.Implementation{Name: "command", Version: "1"}, nil).Connect(ctx,
-				&sdk.StreamableClientTransport{Endpoint: endpoint}, nil)
+				&sdk.StreamableClientTransport{Endpoint: endpoint, HTTPClient: hc}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
