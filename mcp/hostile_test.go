@@ -494,7 +494,8 @@ func TestBackPressure(t *testing.T) {
 // TestQuotaAndPause: what Rollcall would not admit is not admitted, and comes in when it would.
 func TestQuotaAndPause(t *testing.T) {
 	server := testkit.Start(t, testkit.Config{MaxAuthorized: 1})
-	f := startAt(t, server, serve(t, &rawServer{})+"/mcp")
+	s := &rawServer{}
+	f := startAt(t, server, serve(t, s)+"/mcp")
 	f.initialize("q-1")
 	if got := f.request(http.MethodPost, legacyInit, "q-2", ""); got.StatusCode != http.StatusTooManyRequests || got.Header.Get("Retry-After") == "" {
 		t.Errorf("over the quota: %s %v", got.Status, got.Header)
@@ -510,4 +511,15 @@ func TestQuotaAndPause(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "200", func() bool { return f.request(http.MethodPost, legacyTools, "q-3", "").StatusCode == http.StatusOK })
+	for range 3 { // once it is known, it is refused before it is passed on
+		s.mu.Lock()
+		s.last = nil
+		s.mu.Unlock()
+		if got := f.request(http.MethodPost, legacyTools, "q-4", ""); got.StatusCode != http.StatusTooManyRequests {
+			t.Errorf("over the quota: %s", got.Status)
+		}
+	}
+	if got, _ := s.seen(); got != nil {
+		t.Error("a request of a client that was refused reached the server")
+	}
 }

@@ -53,7 +53,9 @@ func (t *Tracker) serve(w http.ResponseWriter, r *http.Request, next http.Handle
 	} else {
 		x.as = t.clientIdentity(who, m, r.UserAgent())
 	}
-	if f := t.begin(x, time.Now()); f != nil {
+	if f := t.begin(ctx, x, time.Now()); f != nil {
+		defer x.finish()
+		t.detach(x, time.Now())
 		f.write(w, r, t.cfg.Challenge)
 		return
 	}

@@ -30,7 +30,7 @@ var (
 	// refuseSession makes a client initialize again (specification 2025-11-25, basic/transports, "Session Management", 3 and 4).
 	refuseSession   = &refusal{status: http.StatusNotFound, text: "session not found: it was ended", rpcCode: int(api.CloseDisconnected)}
 	refuseAmbiguous = &refusal{status: http.StatusBadRequest, text: "Authorization and Mcp-Session-Id must be given once, to all on the way"}
-	refuseQuota     = &refusal{status: http.StatusTooManyRequests, text: "too many sessions are open", retryAfter: 30}
+	refuseQuota     = &refusal{status: http.StatusTooManyRequests, text: "too many sessions are open", retryAfter: 5}
 	refusePaused    = &refusal{status: http.StatusForbidden, text: "the application takes no sessions now",
 		rpcCode: int(api.CloseApplicationPaused)}
 	refuseUnsure = &refusal{status: http.StatusServiceUnavailable, text: "sessions cannot be opened now", retryAfter: 5}

@@ -268,6 +268,7 @@ func (t *Tracker) listen(ctx context.Context) {
 			if pause.failing {
 				t.doubtAll()
 			}
+			t.setAway(false)
 			t.ended(reply.Ended)
 		}
 		pause.after(ctx, err)

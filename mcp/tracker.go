@@ -39,25 +39,53 @@ const denial = 30 * 24 * time.Hour
 // maxGone bounds the ends that wait to be reported; what falls out ends with its lease.
 const maxGone = 100_000
 
-// begin judges a request before it is passed on, and has it end with its session when that is known.
-func (t *Tracker) begin(x *exchange, now time.Time) *refusal {
+// begin judges a request before it is passed on, and has it end with its session when that is known. What Rollcall did not take when it
+// was asked last is asked for again first.
+func (t *Tracker) begin(ctx context.Context, x *exchange, now time.Time) *refusal {
+	wait, f := t.meet(x, now)
+	if f != nil || wait == nil {
+		return f
+	}
+	return t.await(ctx, x, wait)
+}
+
+func (t *Tracker) meet(x *exchange, now time.Time) (wait <-chan struct{}, f *refusal) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if f := t.refusalLocked(x, now); f != nil {
-		return f
+		return nil, f
 	}
 	s := t.sessions[x.as]
-	if s == nil {
-		return nil
-	}
-	if s.state == refused {
-		if now.Before(s.retryAt) {
-			return s.refusal
-		}
+	switch {
+	case s == nil && t.away && t.cfg.FailClosed:
+		return nil, refuseUnsure
+	case s == nil:
+		return nil, nil
+	case s.state == refused && now.Before(s.retryAt):
+		return nil, s.refusal
+	case s.state == refused:
 		t.reopenLocked(s)
+		wait = s.answered
 	}
 	t.attachLocked(s, x, now)
-	return nil
+	return wait, nil
+}
+
+// await waits for Rollcall's word on the session of an exchange, and returns what the client is told when it must not go on.
+func (t *Tracker) await(ctx context.Context, x *exchange, answered <-chan struct{}) *refusal {
+	timer := time.NewTimer(t.cfg.OpenWait)
+	defer timer.Stop()
+	select {
+	case <-answered:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if x.cut == nil && t.cfg.FailClosed && x.session != nil && x.session.state == opening {
+		return refuseUnsure
+	}
+	return x.cut
 }
 
 // refusalLocked tells whether an operator has cut off who sends the request.
@@ -102,19 +130,7 @@ func (t *Tracker) admit(ctx context.Context, x *exchange, item api.LeaseItem, ac
 	if f != nil || wait == nil {
 		return f
 	}
-	timer := time.NewTimer(t.cfg.OpenWait)
-	defer timer.Stop()
-	select {
-	case <-wait:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if x.cut == nil && t.cfg.FailClosed && x.session != nil && x.session.state == opening {
-		return refuseUnsure
-	}
-	return x.cut
+	return t.await(ctx, x, wait)
 }
 
 func (t *Tracker) enter(x *exchange, item api.LeaseItem, active bool, now time.Time) (wait <-chan struct{}, f *refusal) {
