@@ -128,6 +128,7 @@ func nodeServers(t *testing.T, name string) (endpoint string) {
 
 func TestTypeScriptSDK(t *testing.T) {
 	needNode(t)
+	t.Parallel() // it waits for processes
 	rollcall := testkit.Start(t, testkit.Config{})
 	for _, tc := range []struct{ server, version, era string }{
 		{"ts-v1", "v1", "legacy"}, {"ts-v1", "v2", "legacy"}, {"ts-v2", "v1", "legacy"}, {"ts-v2", "v2", "modern"},
@@ -174,6 +175,7 @@ func (f *fixture) revokeAll() {
 // TestTypeScriptDisconnect: a TypeScript client in the middle of a call sees its stream end, and learns that it must authorize again.
 func TestTypeScriptDisconnect(t *testing.T) {
 	needNode(t)
+	t.Parallel() // it waits for processes
 	for _, tc := range []struct{ server, version, era string }{{"ts-v1", "v1", "legacy"}, {"ts-v2", "v2", "modern"}} {
 		t.Run(tc.version, func(t *testing.T) {
 			f := start(t, nodeServers(t, tc.server))
@@ -212,6 +214,7 @@ func TestTypeScriptDisconnect(t *testing.T) {
 // TestInspector: the command-line mode of the MCP Inspector, against a server that is not the project's.
 func TestInspector(t *testing.T) {
 	needNode(t)
+	t.Parallel() // it waits for processes
 	rollcall := testkit.Start(t, testkit.Config{})
 	for _, tc := range []struct {
 		server, era string
