@@ -524,3 +524,30 @@ func TestStuckHandler(t *testing.T) {
 		}
 	})
 }
+
+// TestServerForgets: a session that the server does not know any more is over; one that it will not delete is not.
+func TestServerForgets(t *testing.T) {
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		switch {
+		case bytes.Contains(body, []byte(`"initialize"`)):
+			w.Header().Set(headerSession, "id-1")
+		case r.Method == http.MethodDelete:
+			w.WriteHeader(http.StatusMethodNotAllowed)
+		default:
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}
+	bubble(t, nil, handler, func(b *bench) {
+		b.post(fmt.Sprintf(initBody, "alice"), "a", "")
+		b.do(b.t.Context(), http.MethodDelete, "", "a", "id-1")
+		synctest.Wait()
+		b.wantLive("after a DELETE that was refused", "alice")
+		b.post(listBody, "another", "id-1")
+		synctest.Wait()
+		b.wantLive("after another's 404", "alice")
+		b.post(listBody, "a", "id-1")
+		synctest.Wait()
+		b.wantLive("after 404")
+	})
+}
