@@ -51,7 +51,7 @@ func (f *refusal) write(w http.ResponseWriter, r *http.Request, c Challenge) {
 		h.Set("Retry-After", strconv.Itoa(f.retryAfter))
 	}
 	w.WriteHeader(f.status)
-	_, _ = io.WriteString(w, f.text+"\n") // the client may be gone
+	_, _ = io.WriteString(w, f.text+"\n") //nolint:gosec // plain text by its type, and nosniff; the client may be gone
 }
 
 // event answers a call in the stream that its answer was to come in, so that the client does not wait for it: some clients take the
