@@ -43,10 +43,13 @@ var imports = map[string][]string{
 		"internal/websock"},
 	"internal/manage": {"api", "internal/input", "internal/limit", "internal/registry", "internal/store", "internal/tenant", "internal/view",
 		"internal/websock"},
-	"internal/server":  {"api", "internal/cluster", "internal/forwarded", "internal/gateway", "internal/limit", "internal/manage", "internal/registry", "internal/store", "internal/tenant"},
-	"internal/chaos":   {}, // tests only
-	"internal/hostile": {}, // tests only
-	"internal/testkit": {"api", "client", "internal/gateway", "internal/manage", "internal/server"},
+	"internal/server": {"api", "clients/js", "internal/cluster", "internal/forwarded", "internal/gateway", "internal/limit", "internal/manage",
+		"internal/registry", "internal/store", "internal/tenant", "web"},
+	"web":                {},
+	"internal/chaos":     {}, // tests only
+	"internal/hostile":   {}, // tests only
+	"internal/dashboard": {}, // tests only
+	"internal/testkit":   {"api", "client", "internal/gateway", "internal/manage", "internal/server"},
 	// registry, pgserver: for bench alone, its synthetic rows and what it is compared with
 	"cmd/rollcall": {"api", "client", "internal/gateway", "internal/manage", "internal/pgserver", "internal/registry", "internal/server", "mcp"},
 }

@@ -39,6 +39,8 @@ const (
 	MaxLeaseSeconds     = 3600
 	LeaseMargin         = time.Minute // beyond its length a lease whose node is gone can be taken up again
 
+	MaxSignIn = 12 * time.Hour // how long a browser is signed in at most
+
 	MaxStreamsPerKey  = 2000
 	RequestsPerSecond = 100 // management requests a key
 	RequestBurst      = 500

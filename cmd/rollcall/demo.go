@@ -227,6 +227,7 @@ func (a address) print(w interface{ Write([]byte) (int, error) }, keys demoKeys,
 	auth := ` -H "Authorization: Bearer ` + keys.operator + `"`
 	op := " --url " + a.url() + " --key " + keys.operator + " --application " + demoNumber
 	fmt.Fprintf(w, `Rollcall is at %s with %d clients and %g changes a second. Ctrl-C ends it; it %s.
+Open it in a browser and sign in with the API key.
 
   application      %s (%s)
   API key          %s

@@ -15,11 +15,10 @@ import (
 // must remove the one that it does not set.
 func Client(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	addr := parseAddr(r.RemoteAddr)
-	if !contains(trusted, addr) {
+	if !Trusted(r, trusted) {
 		return addr
 	}
-	hops := forwardedFor(r.Header)
-	for _, hop := range slices.Backward(hops) {
+	for _, hop := range slices.Backward(hops(r.Header, "X-Forwarded-For", "for")) {
 		hop := parseAddr(hop)
 		if !hop.IsValid() {
 			return addr // "unknown", an obfuscated name or garbage: nothing before it can be believed
@@ -32,22 +31,39 @@ func Client(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	return addr
 }
 
-// forwardedFor returns the addresses of the hops, the client's first.
-func forwardedFor(h http.Header) []string {
-	if values := h.Values("X-Forwarded-For"); len(values) > 0 {
+// Scheme returns the scheme that the client used, "https" or "http": the first that the hops told, by X-Forwarded-Proto or Forwarded of
+// a trusted peer, or else this connection's. A client that lies to its proxies about it only spoils its own sign-in.
+func Scheme(r *http.Request, trusted []netip.Prefix) string {
+	if Trusted(r, trusted) {
+		for _, hop := range hops(r.Header, "X-Forwarded-Proto", "proto") {
+			switch hop = strings.ToLower(strings.TrimSpace(hop)); hop {
+			case "http", "https":
+				return hop
+			}
+		}
+	}
+	if r.TLS != nil {
+		return "https"
+	}
+	return "http"
+}
+
+// hops returns what the hops said of themselves, the client's first: in a header of its own, or as a parameter of Forwarded.
+func hops(h http.Header, header, param string) []string {
+	if values := h.Values(header); len(values) > 0 {
 		return strings.Split(strings.Join(values, ","), ",")
 	}
-	var hops []string
+	var told []string
 	for element := range strings.SplitSeq(strings.Join(h.Values("Forwarded"), ","), ",") {
 		hop := ""
 		for pair := range strings.SplitSeq(element, ";") {
-			if name, value, ok := strings.Cut(strings.TrimSpace(pair), "="); ok && strings.EqualFold(name, "for") {
+			if name, value, ok := strings.Cut(strings.TrimSpace(pair), "="); ok && strings.EqualFold(name, param) {
 				hop = strings.Trim(value, `"`)
 			}
 		}
-		hops = append(hops, hop)
+		told = append(told, hop)
 	}
-	return hops
+	return told
 }
 
 // parseAddr reads an address with or without a port, brackets or a zone; invalid when it is none.

@@ -46,14 +46,24 @@ func (c *call) run(op operation) error {
 
 // authenticate finds the key and takes one request out of its allowance. Nothing is remembered of callers without a valid key.
 func (c *call) authenticate() error {
-	headers := c.r.Header.Values("Authorization")
-	if len(headers) != 1 {
-		return api.Errorf(api.CodeKeyInvalid, "an API key is required, once: Authorization: Bearer <API key>")
+	var key tenant.Key
+	var err error
+	switch headers := c.r.Header.Values("Authorization"); len(headers) {
+	case 0:
+		key, err = c.signedIn()
+	case 1:
+		key, err = c.tenants.Authenticate(headers[0], c.address())
+	default:
+		err = api.Errorf(api.CodeKeyInvalid, "an API key is required, once: Authorization: Bearer <API key>")
 	}
-	key, err := c.tenants.Authenticate(headers[0], c.address())
 	if err != nil {
 		return err
 	}
+	return c.admit(key)
+}
+
+// admit takes one request out of the key's allowance.
+func (c *call) admit(key tenant.Key) error {
 	c.key, c.w.key, c.origin = key, key.PublicID, c.originOf(key.AuditActor())
 	if wait := c.rates.take(key.PublicID, c.isStream(), c.limits, time.Now()); wait > 0 {
 		c.metrics.limits[limitRequests].Inc()

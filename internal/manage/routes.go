@@ -52,6 +52,8 @@ func (a *API) table() map[string]map[string]operation {
 		api.RoutePrefix + "/audit":          {"GET": key((*call).listAudit)},
 		api.RoutePrefix + "/account/limits": {"GET": key((*call).accountLimits)},
 
+		api.SignInPath: {"POST": {byAll, (*call).signIn}, "GET": key((*call).whoIs), "DELETE": {byAll, (*call).signOut}},
+
 		adm + "/organizations": {"GET": admin((*call).listOrganizations), "POST": admin((*call).createOrganization)},
 		adm + "/organizations/{organizationId}": {"GET": admin((*call).getOrganization),
 			"PATCH": admin((*call).patchOrganization)},

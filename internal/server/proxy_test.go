@@ -49,3 +49,34 @@ func TestClientAddress(t *testing.T) {
 		})
 	}
 }
+
+func TestClientScheme(t *testing.T) {
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	for _, tc := range []struct {
+		name, peer, target string
+		header             http.Header
+		want               string
+	}{
+		{"plain", "203.0.113.9:1234", "/", nil, "http"},
+		{"TLS here", "203.0.113.9:1234", "https://x/", nil, "https"},
+		{"what the request line says is not believed", "203.0.113.9:1234", "/", nil, "http"},
+		{"an untrusted peer is not believed", "203.0.113.9:1234", "/", http.Header{"X-Forwarded-Proto": {"https"}}, "http"},
+		{"a trusted one is", "10.0.0.1:1", "/", http.Header{"X-Forwarded-Proto": {"https"}}, "https"},
+		{"also when it says http", "10.0.0.1:1", "https://x/", http.Header{"X-Forwarded-Proto": {"http"}}, "http"},
+		{"a chain", "10.0.0.1:1", "/", http.Header{"X-Forwarded-Proto": {"HTTPS, http"}}, "https"},
+		{"Forwarded", "10.0.0.1:1", "/", http.Header{"Forwarded": {`for=192.0.2.60, for=10.0.0.2;proto="https"`}}, "https"},
+		{"garbage", "10.0.0.1:1", "/", http.Header{"X-Forwarded-Proto": {"gopher"}}, "http"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := httptest.NewRequest(http.MethodGet, tc.target, nil)
+			r.URL.Scheme, r.RemoteAddr = "https", tc.peer
+			maps.Copy(r.Header, tc.header)
+			var got string
+			h := resolveClient(trusted, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.URL.Scheme }))
+			h.ServeHTTP(httptest.NewRecorder(), r)
+			if got != tc.want {
+				t.Errorf("scheme %q, want %s", got, tc.want)
+			}
+		})
+	}
+}

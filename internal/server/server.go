@@ -23,12 +23,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/rollcallhq/rollcall/clients/js"
 	"github.com/rollcallhq/rollcall/internal/cluster"
 	"github.com/rollcallhq/rollcall/internal/gateway"
 	"github.com/rollcallhq/rollcall/internal/manage"
 	"github.com/rollcallhq/rollcall/internal/registry"
 	"github.com/rollcallhq/rollcall/internal/store"
 	"github.com/rollcallhq/rollcall/internal/tenant"
+	"github.com/rollcallhq/rollcall/web"
 )
 
 // Config configures New. Each field stands for the flag of `rollcall serve` with the same name (page 6 of the specification).
@@ -81,6 +83,7 @@ type Server struct {
 	tenants     *tenant.Directory
 	gateway     *gateway.Gateway
 	manage      *manage.API
+	dashboard   *web.Site
 	bus         cluster.Bus   // nil on a node that is alone
 	cluster     *cluster.Node // the same
 	metrics     *prometheus.Registry
@@ -108,6 +111,9 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, budget: budget, log: cfg.Log, metrics: prometheus.NewRegistry(), rush: make(chan struct{}, 1)}
+	if s.dashboard, err = web.New(js.Source()); err != nil {
+		return nil, fmt.Errorf("dashboard: %w", err)
+	}
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := s.open(ctx); err != nil {
 		s.release()
@@ -386,11 +392,15 @@ func (s *Server) release() {
 	}
 }
 
-// handler is the main listener's: the session protocol, and the management API for everything else.
+// handler is the main listener's: the session protocol, the dashboard, and the management API for everything else.
 func (s *Server) handler() http.Handler {
 	return resolveClient(s.cfg.TrustedProxies, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if gateway.Serves(r.URL.Path) {
 			s.gateway.ServeHTTP(w, r)
+			return
+		}
+		if web.Serves(r.URL.Path) {
+			s.dashboard.ServeHTTP(w, r)
 			return
 		}
 		s.manage.ServeHTTP(w, r)

@@ -152,6 +152,10 @@ func (c config) Secret(ctx context.Context, name string, fresh []byte) (secret [
 	return secret, nil
 }
 
+func (c config) Deny(ctx context.Context, denials []Denial) error {
+	return records(c).Write(ctx, nil, denials)
+}
+
 func (c config) Connections(ctx context.Context, seen map[api.ApplicationID]api.Millis) (map[api.ApplicationID]api.Millis, error) {
 	all := map[api.ApplicationID]api.Millis{}
 	var err error

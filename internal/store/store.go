@@ -102,7 +102,8 @@ type KeyUse struct {
 	IP       string
 }
 
-// Denial refuses one token of one application until it expires. TokenID is "jti:…" or "sha256:…".
+// Denial refuses one token of one application until it expires. TokenID is "jti:…" or "sha256:…"; "sign-in:…" with the zero
+// application is a sign-in that was signed out.
 type Denial struct {
 	Application api.ApplicationID
 	TokenID     string
@@ -132,6 +133,8 @@ type Config interface {
 	TouchKeys(ctx context.Context, uses []KeyUse) error
 	// Secret returns the server secret of that name, storing fresh when there is none yet: created once, shared by all nodes.
 	Secret(ctx context.Context, name string, fresh []byte) ([]byte, error)
+	// Deny stores denials that go with no record.
+	Deny(ctx context.Context, denials []Denial) error
 	// Connections raises the applications' LastConnection to what was seen, and returns those that have one as they are then.
 	Connections(ctx context.Context, seen map[api.ApplicationID]api.Millis) (map[api.ApplicationID]api.Millis, error)
 	// Purge deletes denials that expired before now.

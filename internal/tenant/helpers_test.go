@@ -164,6 +164,13 @@ func (f *flaky) TouchKeys(ctx context.Context, uses []store.KeyUse) error {
 	return f.Config.TouchKeys(ctx, uses)
 }
 
+func (f *flaky) Deny(ctx context.Context, denials []store.Denial) error {
+	if err := f.err(); err != nil {
+		return err
+	}
+	return f.Config.Deny(ctx, denials)
+}
+
 var errDown = errors.New("connection refused")
 
 // world is a directory with the example and more in it, on a database of its own.

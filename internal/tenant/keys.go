@@ -20,6 +20,7 @@ type Key struct {
 	PublicID     string
 	Organization api.OrganizationID
 	row          *store.Key // never written to
+	signIn       signIn     // by which it came; zero = it was presented itself
 }
 
 // parseKey takes the plaintext of a key apart: rck_<public id>_<secret> (page 2, "API keys").
@@ -55,15 +56,11 @@ func (d *Directory) Authenticate(authorization string, from netip.Addr) (Key, er
 	if err := d.usable(row); err != nil {
 		return Key{}, err
 	}
-	use := store.KeyUse{PublicID: publicID, At: d.Now()}
-	if from.IsValid() {
-		use.IP = from.Unmap().WithZone("").String()
-	}
-	d.uses.note(use)
+	d.noteUse(publicID, from)
 	return Key{PublicID: publicID, Organization: row.Organization, row: row}, nil
 }
 
-// Recheck returns the key as it is now, or the error that Authenticate would give now. For streams (G7).
+// Recheck returns the key as it is now, or the error that Authenticate, or SignedIn, would give now. For streams (G7).
 func (d *Directory) Recheck(k Key) (Key, error) {
 	row := d.key(k.PublicID)
 	if row == nil || k.row == nil || row.SecretHash != k.row.SecretHash {
@@ -72,7 +69,10 @@ func (d *Directory) Recheck(k Key) (Key, error) {
 	if err := d.usable(row); err != nil {
 		return Key{}, err
 	}
-	return Key{PublicID: k.PublicID, Organization: row.Organization, row: row}, nil
+	if err := d.stillSignedIn(k.signIn); err != nil {
+		return Key{}, err
+	}
+	return Key{PublicID: k.PublicID, Organization: row.Organization, row: row, signIn: k.signIn}, nil
 }
 
 func (d *Directory) key(publicID string) *store.Key {

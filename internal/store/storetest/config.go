@@ -436,7 +436,12 @@ func testDenials(t *testing.T, db store.DB) {
 	same(t, "other application", since(t, db, write(foreign)).Denials, []store.Denial{foreign})
 	same(t, "all", len(since(t, db, 0).Denials), 3)
 
+	signIn := store.Denial{TokenID: "sign-in:x", ExpiresAt: 1000} // of no application
 	before := version(t, db)
+	fatal(t, db.Config().Deny(t.Context(), []store.Denial{signIn}))
+	same(t, "without a record", since(t, db, before).Denials, []store.Denial{signIn})
+
+	before = version(t, db)
 	fatal(t, db.Records().Write(t.Context(), []store.Record{record(app, 1)}, nil))
 	fatal(t, db.Records().Write(t.Context(), nil, nil))
 	same(t, "version after writes without denials", version(t, db), before)

@@ -1,0 +1,20 @@
+// Ending one session.
+import { html, useState } from "../html.js";
+import { asked, manage } from "../state/api.js";
+import { tell } from "../state/toasts.js";
+import { Ask, Reason } from "../ui/dialog.js";
+
+/** @param {{app: import("../state/applications.js").Known, target: import("../state/dialogs.js").Target, onClose: () => void}} props */
+export function Disconnect({ app, target, onClose }) {
+  const [reason, setReason] = useState("");
+  const act = async () => {
+    const ended = await asked(manage.disconnect(app.id, target.id, { reason: reason.trim() || undefined }));
+    tell(ended ? `Disconnected ${target.who}.` : `${target.who} had already ended.`);
+  };
+  return html`
+    <${Ask} title="Disconnect this session?" confirm="Disconnect" field onClose=${onClose} act=${act}>
+      <p><strong><bdi>${target.who}</bdi></strong> is told, cut off, and its token is refused from now on. This cannot be undone.</p>
+      <${Reason} value=${reason} onInput=${setReason} autofocus />
+    <//>
+  `;
+}
