@@ -101,6 +101,8 @@ func TestDisconnectMatchingRefusals(t *testing.T) {
 		`{"searchString":"x"}`: "createdBefore", `{"searchString":"x","createdBefore":17}`: "createdBefore",
 		`{"searchString":"x","createdBefore":"yesterday"}`:                                              "createdBefore",
 		`{"searchString":"x","createdBefore":"2999-01-01T00:00:00Z"}`:                                   "createdBefore",
+		`{"searchString":"x","createdBefore":"1970-01-01T00:00:00Z"}`:                                   "createdBefore",
+		`{"searchString":"x","createdBefore":"0001-01-01T00:00:00Z"}`:                                   "createdBefore",
 		`{"searchString":"` + strings.Repeat("é", 129) + `","createdBefore":"` + at + `"}`:              "128",
 		`{"searchString":"x","categories":[],"createdBefore":"` + at + `"}`:                             "categories",
 		`{"searchString":"x","categories":["login"],"createdBefore":"` + at + `"}`:                      "categories",
@@ -118,6 +120,9 @@ func TestDisconnectMatchingRefusals(t *testing.T) {
 		code api.Code
 	}{
 		{request{method: "POST", path: disconnectPath(desktop) + "?dryRun=1", body: full}, api.CodeValidation},
+		// Not a time that was left out: that would count what matches now.
+		{request{method: "POST", path: disconnectPath(desktop) + "?dryRun=true",
+			body: `{"searchString":"x","createdBefore":"1970-01-01T00:00:00Z"}`}, api.CodeValidation},
 		{request{method: "POST", path: disconnectPath(desktop) + "?dryRun=true&dryRun=true", body: full}, api.CodeValidation},
 		{request{method: "POST", path: strings.Replace(disconnectPath(desktop), desktop.String(), "desktop", 1), body: full}, api.CodeValidation},
 		{request{method: "POST", path: disconnectPath(desktop), body: full, key: readKey}, api.CodeInsufficientScope},
