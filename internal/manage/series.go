@@ -135,7 +135,7 @@ func (ch *chart) read(ctx context.Context, a *API, app api.ApplicationID) (api.S
 }
 
 // over tells whether it was counted when the minute was over, and settled.
-func (n counted) over(start api.Millis) bool { return n.at >= start.Add(seriesStep + settled) }
+func (n counted) over(start api.Millis) bool { return n.at >= start.Add(seriesStep+settled) }
 
 // holds tells whether a minute need not be counted again.
 func (n counted) holds(start, now api.Millis) bool {
