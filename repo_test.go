@@ -31,7 +31,10 @@ var imports = map[string][]string{
 	"internal/store/storetest": {"api", "internal/pgserver", "internal/store"},
 	"internal/pgserver":        {},
 	"internal/jwks":            {},
-	"internal/tenant":          {"api", "internal/jwks", "internal/store"},
+	"internal/forwarded":       {},
+	// mcp: what it sends must be what the server's input takes, and tokens are judged by the same keys
+	"mcp":             {"api", "client", "internal/forwarded", "internal/input", "internal/jwks"},
+	"internal/tenant": {"api", "internal/jwks", "internal/store"},
 	// cluster: what its rosters carry is the registry's rows
 	"internal/cluster":             {"api", "internal/registry"},
 	"internal/cluster/clustertest": {"api", "internal/cluster", "internal/registry"},
@@ -40,15 +43,15 @@ var imports = map[string][]string{
 		"internal/websock"},
 	"internal/manage": {"api", "internal/input", "internal/limit", "internal/registry", "internal/store", "internal/tenant", "internal/view",
 		"internal/websock"},
-	"internal/server": {"api", "clients/js", "internal/cluster", "internal/gateway", "internal/limit", "internal/manage", "internal/registry", "internal/store",
-		"internal/tenant", "web"},
+	"internal/server": {"api", "clients/js", "internal/cluster", "internal/forwarded", "internal/gateway", "internal/limit", "internal/manage",
+		"internal/registry", "internal/store", "internal/tenant", "web"},
 	"web":                {},
 	"internal/chaos":     {}, // tests only
 	"internal/hostile":   {}, // tests only
 	"internal/dashboard": {}, // tests only
 	"internal/testkit":   {"api", "client", "internal/gateway", "internal/manage", "internal/server"},
 	// registry, pgserver: for bench alone, its synthetic rows and what it is compared with
-	"cmd/rollcall": {"api", "client", "internal/gateway", "internal/manage", "internal/pgserver", "internal/registry", "internal/server"},
+	"cmd/rollcall": {"api", "client", "internal/gateway", "internal/manage", "internal/pgserver", "internal/registry", "internal/server", "mcp"},
 }
 
 // Caps of page 5 of the specification: what wants to be longer is two ideas.

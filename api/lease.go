@@ -54,8 +54,9 @@ type LeaseBatch struct {
 	WaitSeconds int         `json:"waitSeconds,omitempty"`
 }
 
-// LeaseItem is one operation on one session. Only open takes what describes the session; heartbeat takes LastActiveAt and
-// LeaseSeconds. Open needs IPAddress and Authorized. Opening a session that is open is a heartbeat.
+// LeaseItem is one operation on one session. Only open takes what describes the session; heartbeat takes LastActiveAt, LeaseSeconds and
+// a CredentialID that the client has come to authenticate with. Open needs IPAddress and Authorized. Opening a session that is open is a
+// heartbeat.
 type LeaseItem struct {
 	Op           LeaseOp         `json:"op"`
 	ID           SessionID       `json:"id"` // chosen by the reporter

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -18,6 +19,14 @@ type auditCmd struct {
 	From   time.Time         `placeholder:"TIME" help:"Only records of this time or later."`
 	To     time.Time         `placeholder:"TIME" help:"Only records from before this time."`
 	Limit  int               `default:"100" help:"How many at most, 1 to 1000."`
+}
+
+// Validate refuses what the server would, and 0, which it would not see.
+func (c auditCmd) Validate() error {
+	if c.Limit < 1 || c.Limit > api.MaxLimit {
+		return fmt.Errorf("--limit takes 1 to %d", api.MaxLimit)
+	}
+	return nil
 }
 
 // Run lists the newest records, of one application when that is given.

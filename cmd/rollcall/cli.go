@@ -35,6 +35,7 @@ type cli struct {
 	Token    tokenCmd    `cmd:"" help:"Issue a session token."`
 	Connect  connectCmd  `cmd:"" help:"Hold a session from the terminal and print its events, one JSON object a line."`
 	Admin    adminCmd    `cmd:"" help:"Organizations, applications and API keys; takes the admin token."`
+	MCP      mcpCmd      `cmd:"" name:"mcp" help:"Stand in front of an MCP server and show who is connected to it."`
 	Bench    benchCmd    `cmd:"" help:"Measure the whole system over real sockets."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 

@@ -13,7 +13,7 @@ type matchingFlags struct {
 	Search     string         `short:"s" placeholder:"TEXT" help:"End the sessions that contain TEXT, instead of one."`
 	Categories []api.Category `enum:"license,ip,clientId" default:"license" help:"Where to search: ${enum}."`
 	DryRun     bool           `help:"With --search: count only, and print the time for --before."`
-	Before     time.Time      `placeholder:"TIME" help:"With --search: end only what matched at TIME already, as a dry run has printed it; now by default."`
+	Before     *time.Time     `placeholder:"TIME" help:"With --search: end only what matched at TIME already, as a dry run has printed it; now by default."`
 }
 
 // matching ends what the search finds: what it finds at this moment, unless an earlier one is given.
@@ -26,8 +26,10 @@ func (c disconnectCmd) matching(ctx context.Context, io *stdio) error {
 	if err != nil {
 		return err
 	}
-	in := api.DisconnectInput{SearchString: c.Search, Categories: c.Categories, Reason: c.Reason,
-		CreatedBefore: api.MillisOf(c.Before).Timestamp()}
+	in := api.DisconnectInput{SearchString: c.Search, Categories: c.Categories, Reason: c.Reason}
+	if c.Before != nil {
+		in.CreatedBefore = new(api.Timestamp(c.Before.UnixMilli())) // as it was given: a zero time is not "now"
+	}
 	if c.DryRun || in.CreatedBefore == nil {
 		preview, err := m.PreviewMatching(ctx, app, in)
 		switch {

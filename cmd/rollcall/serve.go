@@ -18,6 +18,7 @@ import (
 	"github.com/rollcallhq/rollcall/internal/gateway"
 	"github.com/rollcallhq/rollcall/internal/manage"
 	"github.com/rollcallhq/rollcall/internal/server"
+	"github.com/rollcallhq/rollcall/mcp"
 )
 
 // flagDefaults shows the limits of package api in --help without writing them twice.
@@ -39,6 +40,9 @@ var flagDefaults = kong.Vars{
 	"streamIdle":        manage.DefaultStreamIdle.String(),
 	"maxFrame":          strconv.Itoa(api.MaxFrame),
 	"maxBody":           strconv.Itoa(api.MaxBody),
+	"mcpLease":          mcp.DefaultLease.String(),
+	"mcpOpenWait":       mcp.DefaultOpenWait.String(),
+	"mcpMaxSessions":    strconv.Itoa(mcp.DefaultMaxSessions),
 }
 
 type serveCmd struct {

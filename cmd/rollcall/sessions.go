@@ -373,7 +373,7 @@ func (c disconnectCmd) Validate() error {
 	if (c.Session == "") == (c.Search == "") {
 		return fmt.Errorf("give a session, or --search; revoke-all ends all")
 	}
-	if c.Search == "" && (c.DryRun || !c.Before.IsZero()) {
+	if c.Search == "" && (c.DryRun || c.Before != nil) {
 		return fmt.Errorf("--dry-run and --before go with --search")
 	}
 	return nil

@@ -303,8 +303,11 @@ func (r *report) beat(l *lease, item *api.LeaseItem) error {
 	if l.reporter != r.reporter {
 		l.reportBy(r.reporter)
 	}
-	if item.LeaseSeconds != 0 && item.LeaseSeconds != l.seconds {
+	longer := item.LeaseSeconds != 0 && item.LeaseSeconds != l.seconds
+	if longer {
 		l.seconds = item.LeaseSeconds
+	}
+	if s.presents(item.CredentialID) || longer {
 		s.mu.Lock()
 		s.noteLeaseLocked()
 		record := s.record
@@ -317,6 +320,23 @@ func (r *report) beat(l *lease, item *api.LeaseItem) error {
 	l.renew(r.now)
 	l.missed.Store(true)
 	return l.endedOr(nil)
+}
+
+// presents notes a credential that the client of a reported session has come to authenticate with, and tells whether it is another one.
+// The oldest of too many is forgotten.
+func (s *session) presents(credential string) bool {
+	if credential == "" {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := store.Denial{Application: s.record.Application, TokenID: credentialPrefix + credential, ExpiresAt: forever}
+	if slices.Contains(s.tokens, d) {
+		return false
+	}
+	tokens := s.tokens[max(0, len(s.tokens)-maxTokens+1):]
+	s.tokens = append(slices.Clone(tokens), d)
+	return true
 }
 
 // open opens the session of a reserved lease, with the turn: the record is staged and the row inserted, as for a hello.

@@ -153,6 +153,25 @@ func TestReportedSessionsEnd(t *testing.T) {
 	}
 }
 
+// TestReportedCredentials: every credential that a session came with, in a heartbeat too, is refused once it is ended.
+func TestReportedCredentials(t *testing.T) {
+	f := newFixture(t, Limits{})
+	item := openItem(newSession())
+	item.CredentialID = "first"
+	beat := beatItem(item.ID)
+	f.want(f.report(item, beat), "ok", "ok")
+	for _, credential := range []string{"second", "first", "third"} {
+		beat.CredentialID = credential
+		f.want(f.report(beat), "ok")
+	}
+	f.g.Disconnect(t.Context(), appID, api.NewServerID("srv-01", item.ID), "key9", "")
+	f.wantEnd(item.ID, api.EndDisconnected)
+	for credential, want := range map[string]string{"first": "token_revoked", "second": "token_revoked", "third": "token_revoked", "fourth": "ok"} {
+		item.ID, item.CredentialID = newSession(), credential
+		f.want(f.report(item), want)
+	}
+}
+
 func TestReportQuota(t *testing.T) {
 	f := newFixture(t, Limits{})
 	if _, err := f.tenants.PatchOrganization(t.Context(), orgID, tenant.OrganizationInput{

@@ -109,7 +109,7 @@ func (c *call) showAudit(q store.AuditQuery) error {
 	records, err := c.records.ListAudit(c.r.Context(), q)
 	if err != nil {
 		c.warn("audit records could not be read", err)
-		return api.Errorf(api.CodeUnavailable, "the database does not answer: try again")
+		return &api.Error{Code: api.CodeUnavailable, RetryAfter: time.Second, Message: "the database does not answer: try again"}
 	}
 	reply := api.AuditList{Items: make([]api.AuditRecord, 0, min(len(records), limit))}
 	if len(records) > limit {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rollcallhq/rollcall/api"
 	"github.com/rollcallhq/rollcall/internal/manage"
+	"github.com/rollcallhq/rollcall/internal/store"
 )
 
 const auditPath = api.RoutePrefix + "/audit"
@@ -258,8 +259,10 @@ func TestAuditWithoutStore(t *testing.T) {
 	if a := k.do(request{method: "POST", path: appPath(desktop) + "/session-tokens", body: `{"expiresIn":60}`}); a.status != http.StatusCreated {
 		t.Errorf("%d %s", a.status, a.body)
 	}
-	if n := len(k.audits(fullKey, "action=session.disconnected&action=session_token.issued")); n != 0 {
-		t.Errorf("%d records before the database is back", n)
+	for _, r := range []request{{path: auditPath}, {path: api.RoutePrefix + "/admin/organizations/" + acme.String() + "/audit", key: adminWord}} {
+		if a := k.do(r); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" || strings.Contains(string(a.body), "disk") {
+			t.Errorf("%s: %d %s %v", r.path, a.status, a.body, a.header)
+		}
 	}
 	k.records.fail(nil)
 	k.eventually("both records", func() bool {
@@ -282,6 +285,29 @@ func TestAuditKeepsSecrets(t *testing.T) {
 	for _, word := range []string{words, token.Token, made.Key, made.Key[21:], secret[1:]} {
 		if strings.Contains(string(all), word) {
 			t.Errorf("a record has %q", word)
+		}
+	}
+}
+
+// TestAuditRetention: what is older than the plan keeps is not shown, whether it was deleted or not.
+func TestAuditRetention(t *testing.T) {
+	k := newKit(t, manage.Limits{})
+	org := api.RoutePrefix + "/admin/organizations/" + acme.String()
+	k.do(request{method: "PATCH", path: org, key: adminWord, body: `{"plan":{"name":"Pro","liveSessionsOverview":true,"historyRetention":"1h"}}`})
+	for _, ago := range []time.Duration{59 * time.Minute, 61 * time.Minute} {
+		a := store.Audit{Organization: acme, AuditRecord: api.AuditRecord{ID: store.NewAuditID(), Time: api.Timestamp(ms().Add(-ago)),
+			Action: api.ActionSessionsDisconnected, Actor: api.AuditActor{Type: api.ActorAdmin}, ApplicationID: new(desktop)}}
+		if err := k.recorder.Audit(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	long := "&from=" + api.Timestamp(ms().Add(-3*time.Hour)).String()
+	for _, query := range []string{"action=sessions.disconnected", "action=sessions.disconnected" + long, "applicationId=" + desktop.String() +
+		"&action=sessions.disconnected" + long} {
+		for key, path := range map[string]string{fullKey: auditPath, adminWord: org + "/audit"} {
+			if got := ask[api.AuditList](k, request{path: path + "?" + query, key: key}, http.StatusOK).Items; len(got) != 1 {
+				t.Errorf("%s?%s: %d records", path, query, len(got))
+			}
 		}
 	}
 }

@@ -166,7 +166,7 @@ func newKitWith(t testing.TB, limits manage.Limits, missing func() []string) *ki
 	}
 	log := slog.New(slog.NewTextHandler(k.log, nil))
 	k.records = &flaky{Records: k.db.Records()}
-	k.recorder = store.NewRecorder(store.RecorderConfig{Records: k.records, Audits: k.db.Audits(), MaxWait: 50 * time.Millisecond, Incarnation: incarnation})
+	k.recorder = store.NewRecorder(store.RecorderConfig{Records: k.records, Audits: flakyAudits{k.db.Audits(), k.records}, MaxWait: 50 * time.Millisecond, Incarnation: incarnation})
 	k.registry = registry.New(registry.Config{})
 	k.owner = &owner{kit: k}
 	k.leases = &reports{ends: make(chan []api.LeaseEnded, 10)}
@@ -307,6 +307,19 @@ func (f *flaky) failWrites(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.writes = err
+}
+
+// flakyAudits are read from the same database.
+type flakyAudits struct {
+	store.AuditLog
+	*flaky
+}
+
+func (f flakyAudits) List(ctx context.Context, q store.AuditQuery) ([]store.Audit, error) {
+	if err := f.away(); err != nil {
+		return nil, err
+	}
+	return f.AuditLog.List(ctx, q)
 }
 
 func (f *flaky) away() error {

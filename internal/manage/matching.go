@@ -89,7 +89,7 @@ func (c *call) matchingBody(dry bool) (q registry.Query, before api.Millis, reas
 	}
 	if at := input.Scalar[api.Timestamp](o.Object, "createdBefore", "a time such as 2026-01-31T15:04:05Z"); at != nil {
 		// Nodes' clocks may differ by so much; beyond it, sessions would be ended that nobody can have seen.
-		if before = api.Millis(*at); before > c.now().Add(api.IssuedAtSkew) {
+		if before = api.Millis(*at); before <= 0 || before > c.now().Add(api.IssuedAtSkew) {
 			o.Fail("createdBefore", "the time that a dry run has answered, which does not lie ahead")
 		}
 	}

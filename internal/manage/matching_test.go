@@ -101,6 +101,8 @@ func TestDisconnectMatchingRefusals(t *testing.T) {
 		`{"searchString":"x"}`: "createdBefore", `{"searchString":"x","createdBefore":17}`: "createdBefore",
 		`{"searchString":"x","createdBefore":"yesterday"}`:                                              "createdBefore",
 		`{"searchString":"x","createdBefore":"2999-01-01T00:00:00Z"}`:                                   "createdBefore",
+		`{"searchString":"x","createdBefore":"1970-01-01T00:00:00Z"}`:                                   "createdBefore",
+		`{"searchString":"x","createdBefore":"0001-01-01T00:00:00Z"}`:                                   "createdBefore",
 		`{"searchString":"` + strings.Repeat("é", 129) + `","createdBefore":"` + at + `"}`:              "128",
 		`{"searchString":"x","categories":[],"createdBefore":"` + at + `"}`:                             "categories",
 		`{"searchString":"x","categories":["login"],"createdBefore":"` + at + `"}`:                      "categories",
@@ -118,6 +120,9 @@ func TestDisconnectMatchingRefusals(t *testing.T) {
 		code api.Code
 	}{
 		{request{method: "POST", path: disconnectPath(desktop) + "?dryRun=1", body: full}, api.CodeValidation},
+		// Not a time that was left out: that would count what matches now.
+		{request{method: "POST", path: disconnectPath(desktop) + "?dryRun=true",
+			body: `{"searchString":"x","createdBefore":"1970-01-01T00:00:00Z"}`}, api.CodeValidation},
 		{request{method: "POST", path: disconnectPath(desktop) + "?dryRun=true&dryRun=true", body: full}, api.CodeValidation},
 		{request{method: "POST", path: strings.Replace(disconnectPath(desktop), desktop.String(), "desktop", 1), body: full}, api.CodeValidation},
 		{request{method: "POST", path: disconnectPath(desktop), body: full, key: readKey}, api.CodeInsufficientScope},
@@ -270,6 +275,7 @@ func TestSeries(t *testing.T) {
 		}
 	}
 	k.recorder.Flush(t.Context())
+	get[api.Series](k, path) // what was counted twice need not be again
 	before := k.records.minutes.Load()
 	if again := get[api.Series](k, path); !slices.Equal(again.Items, s.Items) && store.MinuteOf(ms()) == running {
 		t.Errorf("once more: %+v", again)
@@ -290,5 +296,31 @@ func TestSeries(t *testing.T) {
 		{restrictedKey, strings.Replace(path, desktop.String(), web.String(), 1), api.CodeApplicationForbidden},
 		{fullKey, strings.Replace(path, desktop.String(), "x", 1), api.CodeValidation}} {
 		k.refusal(request{key: c.key, path: c.path}, c.code)
+	}
+}
+
+// TestSeriesOfLeaving: a session that is recorded as ended and still in the registry is miscounted while that lasts, and no longer.
+func TestSeriesOfLeaving(t *testing.T) {
+	k := newKit(t, manage.Limits{})
+	path := api.RoutePrefix + "/applications/" + desktop.String() + "/series"
+	connected := store.MinuteOf(ms()).Add(-20 * time.Minute)
+	connects := func() (n int) {
+		for _, item := range get[api.Series](k, path).Items {
+			n += item.Connects
+		}
+		return n
+	}
+	k.open(desktop, connected, nil)
+	row := k.open(desktop, connected, nil)
+	kept, _ := k.owner.records.Load(row.Session)
+	rec := kept.(store.Record)
+	rec.EndedAt, rec.EndReason = ms(), api.EndRevoked
+	k.recorder.End(rec)
+	if n := connects(); n < 2 {
+		t.Errorf("%d connects while one leaves", n)
+	}
+	k.registry.Remove(desktop, row.ServerID)
+	if n := connects(); n != 2 {
+		t.Errorf("%d connects of two sessions", n)
 	}
 }

@@ -36,6 +36,9 @@ type chart struct {
 type counted struct {
 	connects, ends int
 	at             api.Millis
+	// sure says that the same was counted twice, some time after the minute: a session that was just leaving may have been counted as
+	// live and as ended, or as neither, and must not stay so for as long as recount.
+	sure bool
 }
 
 func (c *charts) of(app api.ApplicationID) *chart {
@@ -72,7 +75,8 @@ func (c *call) series() error {
 //
 // How many sessions connected in a minute is how many of those that live and of those that have ended; how many were live at its end
 // follows from how many are now, and who came and went since. So there are no counters that a restart would lose or a node would not
-// have. Only records of ends up to the moment at which the live ones are counted are looked at, lest a session be both.
+// have. Only records of ends up to the moment at which the live ones are counted are looked at, lest a session be both; one that is
+// leaving at that very moment can be, until the series is read again.
 func (ch *chart) read(ctx context.Context, a *API, app api.ApplicationID) (api.Series, error) {
 	select {
 	case ch.turn <- struct{}{}:
@@ -112,6 +116,12 @@ func (ch *chart) read(ctx context.Context, a *API, app api.ApplicationID) (api.S
 		n.connects, n.ends = n.connects+m.Connects, n.ends+m.Ends
 		ch.minutes[m.At] = n
 	}
+	for start, n := range ch.minutes {
+		if before, ok := old[start]; ok && before.over(start) && before.connects == n.connects && before.ends == n.ends {
+			n.sure = true
+			ch.minutes[start] = n
+		}
+	}
 	reply := api.Series{StepSeconds: int(seriesStep.Seconds()), Items: make([]api.SeriesItem, len(starts))}
 	for i := seriesMinutes; i >= 0; i-- {
 		n := ch.minutes[starts[i]]
@@ -124,7 +134,10 @@ func (ch *chart) read(ctx context.Context, a *API, app api.ApplicationID) (api.S
 	return reply, err
 }
 
+// over tells whether it was counted when the minute was over, and settled.
+func (n counted) over(start api.Millis) bool { return n.at >= start.Add(seriesStep+settled) }
+
 // holds tells whether a minute need not be counted again.
 func (n counted) holds(start, now api.Millis) bool {
-	return n.at >= start.Add(seriesStep+settled) && now < n.at.Add(recount)
+	return n.sure && n.over(start) && now < n.at.Add(recount)
 }

@@ -196,3 +196,39 @@ func TestCreatedSince(t *testing.T) {
 		t.Error(live, since)
 	}
 }
+
+// TestMatchingIsNoGuess: a row that has every three letters of the needle, but not the needle, is a candidate of the index and not ended,
+// whether candidates are looked at one by one or met in the order.
+func TestMatchingIsNoGuess(t *testing.T) {
+	for _, few := range []int{0, 1000} {
+		r := New(Config{})
+		r.tuning.indexFrom, r.tuning.few = 4, few
+		org, app := api.NewID[api.Organization](), api.NewID[api.Application]()
+		r.SetApplication(org, app, Gate{State: api.ApplicationActive}, 0)
+		var want []api.ServerID
+		for i := range 400 {
+			row := Row{Organization: org, Application: app, Session: api.NewSessionID(), CreatedAt: api.Millis(1000 + i),
+				License: "other", ClientID: fmt.Sprintf("client %d", i)}
+			row.ServerID = api.NewServerID("a", row.Session)
+			switch i {
+			case 100:
+				row.License = "abcd-bcde"
+			case 200:
+				row.ClientID = "abcde" // in a category that is not searched
+			case 300:
+				row.License = "xabcdex"
+				want = append(want, row.ServerID)
+			}
+			if err := r.Insert(row, Unlimited); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !r.applications[app].rows.slots.indexed() {
+			t.Fatal("there is no index")
+		}
+		own, all := r.Matching(Query{Organization: org, Application: app, Search: "ABCDE", Categories: License}, 5000)
+		if !slices.Equal(own, want) || all != len(want) {
+			t.Errorf("few %d: %d %v, want %v", few, all, own, want)
+		}
+	}
+}

@@ -5,6 +5,8 @@ import { NetworkError, refusal } from "./errors.js";
  * @property {string | URL} [url] of the server, such as https://rollcall.example.com; a path is kept as a prefix. Default: the page's origin
  * @property {string} [key] an API key; without one, the cookie of a sign-in is what counts
  * @property {typeof fetch} [fetch]
+ * @property {(missing: string) => void} [onPartial] told what is missing when an answer does not show, or an act did not reach, everything:
+ *   "nodes", "store" or "nodes, store"
  *
  * @typedef {Record<string, string | number | boolean | Date | readonly string[] | null | undefined>} Query
  * @typedef {{query?: Query, body?: unknown, signal?: AbortSignal | undefined}} CallOptions
@@ -15,12 +17,14 @@ export class Caller {
   #base;
   #key;
   #fetch;
+  #onPartial;
 
   /** @param {CallerOptions} options */
-  constructor({ url, key, fetch: given }) {
+  constructor({ url, key, fetch: given, onPartial }) {
     this.#base = baseURL(url);
     this.#key = key;
     this.#fetch = given ?? globalThis.fetch.bind(globalThis);
+    this.#onPartial = onPartial;
   }
 
   /** What a WebSocket's upgrade has to carry; undefined when that is the cookie. */
@@ -69,7 +73,9 @@ export class Caller {
     }
     const { headers: got, status } = response;
     if (!response.ok) throw refusal(status, response.statusText, name => got.get(name), text);
-    return { json: text ? parse(text, status) : null, partial: got.get("rollcall-partial") ?? "", applicationId: got.get("rollcall-application") ?? "" };
+    const partial = got.get("rollcall-partial") ?? "";
+    if (partial) this.#onPartial?.(partial);
+    return { json: text ? parse(text, status) : null, partial, applicationId: got.get("rollcall-application") ?? "" };
   }
 }
 

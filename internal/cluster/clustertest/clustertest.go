@@ -45,6 +45,7 @@ var tests = []test{
 	{"disconnect reaches the owner", testDisconnect},
 	{"revoke-all waits for every node", testApplied},
 	{"anything can be asked", testAsk},
+	{"all can be asked", testAskAll},
 	{"missing nodes are named", testMissing},
 	{"an adopted session is given up", testAdoption},
 	{"reincarnation keeps the rows", testReincarnate},
@@ -597,6 +598,34 @@ func testAsk(e *env) {
 	if _, err := m[0].Ask(context.Background(), "nobody", "lease", nil); api.CodeOf(err) != api.CodeUnavailable {
 		e.Errorf("%v", err)
 	}
+}
+
+func testAskAll(e *env) {
+	m := e.start("a", "b", "c")
+	e.converge("three nodes")
+	ask := func(when, topic string, missing ...string) {
+		e.Helper()
+		answers, silent := m[0].AskAll(context.Background(), topic, []byte("x"))
+		if !slices.Equal(silent, missing) {
+			e.Errorf("%s: missing %v, want %v", when, silent, missing)
+		}
+		for _, name := range []string{"a", "b", "c"} {
+			want := name + " " + topic + " x"
+			if name == "a" || slices.Contains(missing, name) {
+				want = ""
+			}
+			if got := string(answers[name]); got != want {
+				e.Errorf("%s: %s answers %q", when, name, got)
+			}
+		}
+	}
+	ask("all answer", "lease")
+	ask("an error is no answer", "fail", "b", "c")
+	m[0].Expect(map[string]int64{"a": 1, "b": 2, "c": 3, "d": 4})
+	ask("one is not seen that holds a lease", "lease", "d")
+	m[0].Expect(nil)
+	e.faults.Cut("a", "c", true)
+	ask("one cannot be reached", "lease", "c")
 }
 
 func testMissing(e *env) {

@@ -26,6 +26,8 @@ func testEndedFilters(t *testing.T, db store.DB) {
 		rec = ended(rec, rec.CreatedAt+api.Millis(random.IntN(500)))
 		switch {
 		case i < 2100:
+			// The last of them ended in the millisecond in which it was created, and no other ended later.
+			rec = ended(rec, min(rec.EndedAt, 1000+2099))
 			rec.EndReason = api.EndServerStopped
 		case i%20 == 0:
 			rec.EndReason = rare[random.IntN(len(rare))]
