@@ -255,15 +255,16 @@ func TestChurn(t *testing.T) {
 	after := p.counted()
 	floor = max(floor, p.floor())
 	slices.Sort(took)
-	if len(took) == 0 {
-		t.Fatal("no task was traced")
+	if len(took) < 5 {
+		t.Fatal("no tasks were traced")
 	}
 	t.Logf("%d changes in %v, %.0f rows came; %d tasks, longest %v (plain rows: %v), 99%% under %v, %.1f%% of a processor; before %+v, after %+v", changes.Load(), length, rows,
-		len(took), took[len(took)-1], floor, took[len(took)*99/100], 100*cpu.Seconds()/length.Seconds(), before, after)
+		len(took), took[len(took)-5:], floor, took[len(took)*99/100], 100*cpu.Seconds()/length.Seconds(), before, after)
 	if rows < 10*length.Seconds() {
 		t.Errorf("only %.0f rows came in %v: nothing was tried", rows, length)
 	}
-	if long := took[len(took)-1]; long > max(longest, atMost*floor) {
+	// One may be the collector's, or the compiler's.
+	if long := took[len(took)-2]; long > max(longest, atMost*floor) {
 		t.Errorf("a task of the page took %v of a processor, more than %v and %d times the %v of plain rows", long, longest, atMost, floor)
 	}
 	if after.nodes > before.nodes+before.nodes/10+300 {
