@@ -3,6 +3,11 @@ import { Manage, StatusError } from "../client.js";
 
 export const manage = new Manage();
 
+let missing = "";
+
+/** For what ends sessions, with `acted`. */
+export const acts = new Manage({ onPartial: (what) => { missing = what; } });
+
 /** @type {(message: string) => void} */
 let lost = () => {};
 
@@ -25,6 +30,19 @@ export async function asked(answer) {
     heard(error);
     throw error;
   }
+}
+
+/**
+ * Passes on how many sessions an act has ended, and what to say when it did not reach everything ("" when it did).
+ *
+ * @param {Promise<number>} act of `acts`
+ * @returns {Promise<[ended: number, partly: string]>}
+ */
+export async function acted(act) {
+  missing = "";
+  const ended = await asked(act);
+  return [ended, (missing.includes("nodes") ? " Not every server answered: theirs are not counted." : "") +
+    (missing.includes("store") ? " The database is away: the record follows when it is back." : "")];
 }
 
 /** @param {unknown} error */

@@ -1,6 +1,6 @@
 // Ending one session.
 import { html, useState } from "../html.js";
-import { asked, manage } from "../state/api.js";
+import { acted, acts } from "../state/api.js";
 import { tell } from "../state/toasts.js";
 import { Ask, Reason } from "../ui/dialog.js";
 
@@ -8,8 +8,8 @@ import { Ask, Reason } from "../ui/dialog.js";
 export function Disconnect({ app, target, onClose }) {
   const [reason, setReason] = useState("");
   const act = async () => {
-    const ended = await asked(manage.disconnect(app.id, target.id, { reason: reason.trim() || undefined }));
-    tell(ended ? html`Disconnected <bdi>${target.who}</bdi>.` : html`<bdi>${target.who}</bdi> had already ended.`);
+    const [ended, partly] = await acted(acts.disconnect(app.id, target.id, { reason: reason.trim() || undefined }));
+    tell(html`${ended ? html`Disconnected <bdi>${target.who}</bdi>.` : html`<bdi>${target.who}</bdi> had already ended.`}${partly}`);
   };
   return html`
     <${Ask} title="Disconnect this session?" confirm="Disconnect" field onClose=${onClose} act=${act}>

@@ -1,6 +1,6 @@
 // Ending all sessions that match the search: the server says how many that is, and ends no others than those.
 import { html, useEffect, useState } from "../html.js";
-import { asked, explain, manage } from "../state/api.js";
+import { acted, acts, asked, explain, manage } from "../state/api.js";
 import { route } from "../state/route.js";
 import { tell } from "../state/toasts.js";
 import { count, plural } from "../text/format.js";
@@ -34,10 +34,10 @@ export function Matching({ app, onClose }) {
   const ready = preview !== null && preview.count > 0 && exact === String(preview.count);
   const act = async () => {
     if (!preview) return;
-    const ended = await asked(manage.disconnectMatching(app.id, {
+    const [ended, partly] = await acted(acts.disconnectMatching(app.id, {
       search, categories, createdBefore: preview.createdBefore, reason: reason.trim() || undefined,
     }));
-    tell(`Disconnected ${plural(ended, "session")}.`);
+    tell(`Disconnected ${plural(ended, "session")}.${partly}`);
   };
   const where = columns(categories, "and");
   return html`

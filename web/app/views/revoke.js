@@ -1,6 +1,6 @@
 // Ending all sessions of an application, and refusing every token from before.
 import { html, useState } from "../html.js";
-import { asked, manage } from "../state/api.js";
+import { acted, acts } from "../state/api.js";
 import { view } from "../state/live.js";
 import { tell } from "../state/toasts.js";
 import { plural } from "../text/format.js";
@@ -12,8 +12,8 @@ export function Revoke({ app, onClose }) {
   const [typed, setTyped] = useState("");
   const [reason, setReason] = useState("");
   const act = async () => {
-    const ended = await asked(manage.revokeAll(app.id, { reason: reason.trim() || undefined }));
-    tell(`Revoked: ${plural(ended, "session")} ended.`);
+    const [ended, partly] = await acted(acts.revokeAll(app.id, { reason: reason.trim() || undefined }));
+    tell(`Revoked: ${plural(ended, "session")} ended.${partly}`);
   };
   const total = view.value?.total ?? 0;
   return html`
