@@ -33,7 +33,7 @@ addEventListener("popstate", () => {
 addEventListener("click", event => {
   const link = /** @type {Element} */ (event.target).closest?.("a[href]");
   if (!(link instanceof HTMLAnchorElement) || event.defaultPrevented || event.button !== 0) return;
-  if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey || link.target || link.origin !== location.origin) return;
+  if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey || link.target || link.origin !== location.origin || link.hash) return;
   if (link.pathname !== "/audit" && !link.pathname.startsWith("/applications/")) return;
   event.preventDefault();
   go(parse(link));

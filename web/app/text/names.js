@@ -30,7 +30,7 @@ export function endTone(reason) {
 /** @type {Record<import("../client.js").Action, string>} */
 const ACTION_NAMES = {
   "session.disconnected": "Session disconnected",
-  "sessions.disconnected": "Sessions disconnected by search",
+  "sessions.disconnected": "Disconnected by search",
   "sessions.revoked": "All sessions revoked",
   "application.created": "Application created",
   "application.updated": "Application changed",

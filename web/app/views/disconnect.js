@@ -9,7 +9,7 @@ export function Disconnect({ app, target, onClose }) {
   const [reason, setReason] = useState("");
   const act = async () => {
     const [ended, partly] = await acted(acts.disconnect(app.id, target.id, { reason: reason.trim() || undefined }));
-    tell((ended ? `Disconnected ${target.who}.` : `${target.who} had already ended.`) + partly);
+    tell(html`${ended ? html`Disconnected <bdi>${target.who}</bdi>.` : html`<bdi>${target.who}</bdi> had already ended.`}${partly}`);
   };
   return html`
     <${Ask} title="Disconnect this session?" confirm="Disconnect" field onClose=${onClose} act=${act}>

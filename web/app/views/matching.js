@@ -7,6 +7,7 @@ import { count, plural } from "../text/format.js";
 import { columns } from "../text/names.js";
 import { Button, Loading } from "../ui/controls.js";
 import { Ask, Confirm, Reason } from "../ui/dialog.js";
+import { Text } from "../ui/text.js";
 
 /** @param {{app: import("../state/applications.js").Known, onClose: () => void}} props */
 export function Matching({ app, onClose }) {
@@ -42,7 +43,7 @@ export function Matching({ app, onClose }) {
   return html`
     <${Ask} title="Disconnect all that match?" confirm=${preview?.count ? `Disconnect ${count(preview.count)}` : "Disconnect"} ready=${ready}
       onClose=${onClose} act=${act}>
-      <dl class="facts"><dt>Search</dt><dd><bdi class="mono">${search || "everything"}</bdi></dd><dt>In</dt><dd><span>${where}</span></dd></dl>
+      <dl class="facts"><dt>Search</dt><dd><${Text} value=${search} none="everything" mono /></dd><dt>In</dt><dd><span>${where}</span></dd></dl>
       ${problem && html`<p class="problem" role="alert">${problem}</p>`}
       ${!preview && !problem && html`<${Loading} label="Counting" />`}
       ${preview && preview.count === 0 && html`<p>No session matches any more. <${Button} small onClick=${look}>Count again<//></p>`}

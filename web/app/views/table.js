@@ -5,6 +5,7 @@ import { go } from "../state/route.js";
 import { columns } from "../text/names.js";
 import { plural } from "../text/format.js";
 import { Button, Empty } from "../ui/controls.js";
+import { Text } from "../ui/text.js";
 import { Ago } from "../ui/time.js";
 import { useMotion } from "./motion.js";
 import { Row } from "./row.js";
@@ -55,7 +56,7 @@ function Nothing() {
     return html`
       <${Empty} icon="search" title="No session matches"
         action=${html`<${Button} onClick=${() => go({ search: "", page: 1 })}>Clear the search<//>`}>
-        None of ${plural(total, "live session")} has “<bdi>${query.search}</bdi>” in ${columns(query.categories ?? [], "or")}.
+        None of ${plural(total, "live session")} has “<${Text} value=${query.search} />” in ${columns(query.categories ?? [], "or")}.
       <//>
     `;
   }

@@ -69,7 +69,7 @@ function Search() {
       <label class="offscreen" for=${id}>Search the live sessions</label>
       <${Icon} name="search" />
       <input id=${id} ref=${input} type="search" maxlength="128" autocomplete="off" spellcheck="false" dir="auto" enterkeyhint="search"
-        placeholder="Search by license, IP address or client ID" onInput=${onInput} onKeyDown=${onKeyDown} />
+        placeholder="License, IP address or client ID" onInput=${onInput} onKeyDown=${onKeyDown} />
       ${moving.value ? html`<span class="spinner" aria-hidden="true"></span>` : html`<kbd aria-hidden="true">/</kbd>`}
     </div>
   `;
