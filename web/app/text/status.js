@@ -13,7 +13,8 @@ export function statusOf(session, now) {
   const { derivedStatus: word, details } = session;
   switch (word) {
     case "disconnected": {
-      const how = details?.endReason ? endName(details.endReason).toLowerCase() : "the connection is closed";
+      const end = details?.endReason;
+      const how = end === "disconnected" ? "by an operator" : end ? endName(end).toLowerCase() : "the connection is closed";
       const when = session.disconnectedAt ? `, ${relative(session.disconnectedAt, now)}` : "";
       return { word, reason: how + when, tone: "quiet" };
     }
