@@ -124,8 +124,8 @@ func (f *Faults) fate(from, to string) (delays []time.Duration) {
 
 func (f *Faults) chance(rate float64) bool { return rate > 0 && f.random.Float64() < rate }
 
-// Bus returns a bus that errs.
-func (f *Faults) Bus(bus cluster.Bus) cluster.Bus { return &faultyBus{Bus: bus, faults: f} }
+// Bus returns a node's bus that errs.
+func (f *Faults) Bus(node string, bus cluster.Bus) cluster.Bus { return &faultyBus{Bus: bus, faults: f, node: node} }
 
 type faultyBus struct {
 	cluster.Bus
@@ -140,7 +140,7 @@ type faultyBus struct {
 
 // Start is Bus.Start.
 func (b *faultyBus) Start(node string, heard func([]byte), asked func(context.Context, []byte) []byte) error {
-	b.node, b.heard = node, heard
+	b.heard = heard
 	return b.Bus.Start(node, b.receive, func(ctx context.Context, msg []byte) []byte {
 		from, msg := open(msg)
 		if len(b.faults.fate(from, node)) == 0 {

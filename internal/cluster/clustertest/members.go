@@ -51,7 +51,7 @@ type Member struct {
 func Start(t Fataler, name string, incarnation int64, bus cluster.Bus, faults *Faults, timing cluster.Timing) *Member {
 	t.Helper()
 	faults.join(name)
-	bus = faults.Bus(bus)
+	bus = faults.Bus(name, bus)
 	m := &Member{Name: name, Incarnation: incarnation, Registry: registry.New(registry.Config{Node: name}), t: t, faults: faults,
 		done: make(chan error, 1)}
 	m.Registry.SetApplication(Org, App, registry.Gate{State: api.ApplicationActive}, 0)
