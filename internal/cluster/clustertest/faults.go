@@ -125,7 +125,9 @@ func (f *Faults) fate(from, to string) (delays []time.Duration) {
 func (f *Faults) chance(rate float64) bool { return rate > 0 && f.random.Float64() < rate }
 
 // Bus returns a node's bus that errs.
-func (f *Faults) Bus(node string, bus cluster.Bus) cluster.Bus { return &faultyBus{Bus: bus, faults: f, node: node} }
+func (f *Faults) Bus(node string, bus cluster.Bus) cluster.Bus {
+	return &faultyBus{Bus: bus, faults: f, node: node}
+}
 
 type faultyBus struct {
 	cluster.Bus
