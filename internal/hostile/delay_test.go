@@ -319,7 +319,7 @@ func (x *proxy) forward(from, to net.Conn) {
 func TestHalfOpen(t *testing.T) {
 	t.Parallel()
 	limits := impatient
-	limits.HelloTimeout = 2 * time.Second
+	limits.HelloTimeout, limits.PingInterval = 2*time.Second, 2*time.Second // all are opened before the first has to answer
 	attack(t, limits, func(t *testing.T, n node) {
 		x := newProxy(t, n.Addr())
 		seen := node{n.At(x.Addr().String()), n.secure}
