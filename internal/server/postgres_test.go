@@ -117,13 +117,17 @@ func TestNameTaken(t *testing.T) {
 		t.Errorf("the first ended with %v", err)
 	}
 	for name, data := range map[string]string{"where it was": first, "elsewhere": second} {
-		began := time.Now()
-		stop = run(start(data))
-		if took := time.Since(began); took > 2*time.Second {
-			t.Errorf("%s it waited %v for an earlier life that had stopped", name, took)
+		fastest := time.Hour
+		for range 3 { // a busy machine can be as slow once
+			began := time.Now()
+			stop = run(start(data))
+			fastest = min(fastest, time.Since(began))
+			if err := stop(); err != nil {
+				t.Error(err)
+			}
 		}
-		if err := stop(); err != nil {
-			t.Error(err)
+		if fastest > 2*time.Second {
+			t.Errorf("%s it waited %v for an earlier life that had stopped", name, fastest)
 		}
 	}
 	if _, err := openStore(t, database).Nodes().Claim(t.Context(), "srv-01"); err != nil { // a life that gives no more signs
