@@ -206,12 +206,14 @@ func bubble(t *testing.T, cfg store.RecorderConfig, test func(t *testing.T, r *s
 		cfg.Records = f
 		r := store.NewRecorder(cfg)
 		stop := runRecorder(t, r)
+		defer func() { // also after t.Fatal
+			f.hooks(nil, nil)
+			stop()
+			if s := r.Status(); s.Queued != 0 || s.Away {
+				t.Errorf("after the end: %+v", s)
+			}
+		}()
 		test(t, r, f)
-		f.hooks(nil, nil)
-		stop()
-		if s := r.Status(); s.Queued != 0 || s.Away {
-			t.Errorf("after the end: %+v", s)
-		}
 	})
 }
 

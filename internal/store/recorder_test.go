@@ -276,10 +276,11 @@ func TestOpensGoFirst(t *testing.T) {
 			time.Sleep(20 * time.Millisecond)
 			return nil
 		}, nil)
-		for range 11 {
+		r.End(endOf(newRecord(1), 2))
+		synctest.Wait() // it is being written
+		for range 10 {
 			r.End(endOf(newRecord(1), 2))
 		}
-		synctest.Wait() // the first batch is being written
 		start := time.Now()
 		var opens sync.WaitGroup
 		for range 5 {
@@ -292,7 +293,7 @@ func TestOpensGoFirst(t *testing.T) {
 			t.Error("not durable")
 		}
 		equal(t, "batches", batches, []string{
-			"end end end end", "open open open end", "open open end end", "end end end end"})
+			"end", "open open open end", "open open end end", "end end end end", "end end end"})
 	})
 }
 
@@ -554,10 +555,12 @@ func TestFlush(t *testing.T) {
 			t.Error("an empty queue is not durable")
 		}
 		f.hooks(func(context.Context, []store.Record) error { time.Sleep(400 * time.Millisecond); return nil }, nil)
-		for range 55 {
+		start := time.Now()
+		r.End(endOf(newRecord(1), 2))
+		synctest.Wait() // it is being written
+		for range 45 {
 			r.End(endOf(newRecord(1), 2))
 		}
-		start := time.Now()
 		// Slow, but it answers: not away, though it takes longer than MaxWait in all.
 		if !r.Flush(t.Context()) {
 			t.Error("not durable")

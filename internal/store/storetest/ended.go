@@ -58,19 +58,7 @@ func testEndedFilters(t *testing.T, db store.DB) {
 			}
 		}
 		slices.SortFunc(want, bytewise)
-		got := []store.Record{}
-		var after *api.Position
-		for {
-			page, err := db.Records().Ended(t.Context(), app.ID, f, after, 700)
-			fatal(t, err)
-			if len(page) == 0 {
-				break
-			}
-			got = append(got, page...)
-			last := page[len(page)-1].Position()
-			after = &last
-		}
-		same(t, fmt.Sprintf("%+v", f), got, want)
+		same(t, fmt.Sprintf("%+v", f), endedPages(t, db, app, f, 700), want)
 		page, err := db.Records().Ended(t.Context(), app.ID, f, nil, 1)
 		fatal(t, err)
 		same(t, fmt.Sprintf("the first of %+v", f), page, want[:min(1, len(want))])

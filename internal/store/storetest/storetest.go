@@ -3,6 +3,7 @@
 package storetest
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
@@ -58,6 +59,9 @@ func fatal(t testing.TB, err error) {
 // same compares values; a nil and an empty list count as the same.
 func same[T any](t *testing.T, what string, got, want T) {
 	t.Helper()
+	if reflect.DeepEqual(want, got) { // a hundred times quicker than a difference of thousands of records
+		return
+	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		t.Fatalf("%s (-want +got):\n%s", what, diff)
 	}
