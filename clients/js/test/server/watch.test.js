@@ -18,7 +18,7 @@ test(`sessions come, go and change: every watch shows what the list answers (see
   /** @type {Session[]} */
   const held = [];
   let made = 0;
-  for (const until = Date.now() + 3000; Date.now() < until;) {
+  for (const until = Date.now() + 3000; Date.now() < until || made <= 50;) {
     for (let n = r.below(4); n > 0; n--) {
       const clientId = `client-${made++}`;
       held.push(hold(t, r.below(2) ? { token: r.pick(tokens), clientId } : { publishableKey: server.publishableKey, clientId }).start());
@@ -31,9 +31,8 @@ test(`sessions come, go and change: every watch shows what the list answers (see
     await sleep(r.below(30));
   }
   await eventually("the sessions are open", () => held.every(session => session.state === "open"));
-  assert.ok(made > 50, `only ${made} sessions came`);
   for (const w of [moving, ...watches]) await settled(w);
-  assert.ok(watches[0]?.view?.items.length === 10 && watches[0].view.total === held.length);
+  assert.deepEqual([watches[0]?.view?.items.length, watches[0]?.view?.total], [Math.min(10, held.length), held.length]);
   assert.ok((watches[3]?.view?.filteredTotal ?? 0) < held.length);
   await Promise.all(held.map(session => session.bye()));
   for (const w of [moving, ...watches]) await settled(w);
