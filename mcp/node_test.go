@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -84,17 +83,6 @@ func startNode(t *testing.T, env []string, wait bool, args ...string) string {
 	return line
 }
 
-// freePort returns a port that nobody listens on.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
-}
-
 // The servers that the TypeScript clients meet. The last two are what the SDK's authors publish.
 func nodeServers(t *testing.T, name string) (endpoint string) {
 	t.Helper()
@@ -106,7 +94,7 @@ func nodeServers(t *testing.T, name string) (endpoint string) {
 	case "ts-v1", "ts-v2":
 		return "http://127.0.0.1:" + startNode(t, nil, true, "server.mjs", strings.TrimPrefix(name, "ts-")) + "/mcp"
 	}
-	port := freePort(t)
+	_, port, _ := strings.Cut(testkit.FreeAddress(t), ":")
 	switch name {
 	case "sdk-example":
 		startNode(t, []string{"MCP_PORT=" + port}, false,
@@ -172,6 +160,24 @@ func (f *fixture) revokeAll() {
 	}
 }
 
+// holding starts a TypeScript client, and returns when its call runs; lines has what it prints from then on.
+func (f *fixture) holding(version, era string) (cmd *exec.Cmd, lines *bufio.Scanner) {
+	f.t.Helper()
+	cmd = exec.CommandContext(f.t.Context(), "node", "client.mjs", version, era, f.gateway, "token-ts", "hold")
+	cmd.Dir = nodeDir
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		f.t.Fatal(err)
+	}
+	lines = bufio.NewScanner(out)
+	for lines.Scan() && lines.Text() != "running" {
+	}
+	return cmd, lines
+}
+
 // TestTypeScriptDisconnect: a TypeScript client in the middle of a call sees its stream end, and learns that it must authorize again.
 func TestTypeScriptDisconnect(t *testing.T) {
 	needNode(t)
@@ -179,18 +185,7 @@ func TestTypeScriptDisconnect(t *testing.T) {
 	for _, tc := range []struct{ server, version, era string }{{"ts-v1", "v1", "legacy"}, {"ts-v2", "v2", "modern"}} {
 		t.Run(tc.version, func(t *testing.T) {
 			f := start(t, nodeServers(t, tc.server))
-			cmd := exec.CommandContext(t.Context(), "node", "client.mjs", tc.version, tc.era, f.gateway, "token-ts", "hold")
-			cmd.Dir = nodeDir
-			out, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			lines := bufio.NewScanner(out)
-			for lines.Scan() && lines.Text() != "running" {
-			}
+			cmd, lines := f.holding(tc.version, tc.era)
 			at := time.Now()
 			f.disconnect(f.one().ID)
 			var rest []string
@@ -269,18 +264,7 @@ func TestKilledClient(t *testing.T) {
 	needNode(t)
 	t.Parallel() // it waits for the shortest lease there is
 	f := start(t, nodeServers(t, "ts-v1"), func(c *mcp.Config) { c.Lease = 15 * time.Second })
-	cmd := exec.CommandContext(t.Context(), "node", "client.mjs", "v1", "legacy", f.gateway, "token-ts", "hold")
-	cmd.Dir = nodeDir
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(out)
-	for lines.Scan() && lines.Text() != "running" {
-	}
+	cmd, _ := f.holding("v1", "legacy")
 	session := f.one()
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)

@@ -119,11 +119,7 @@ func (c connectCmd) credential(ctx context.Context, io *stdio, cfg *client.Sessi
 		cfg.Token = func(context.Context) (string, error) { return c.Token, nil }
 	case c.PublishableKey != "":
 	case c.Key != "":
-		m, err := c.manage(io)
-		if err != nil {
-			return err
-		}
-		app, err := c.id(ctx, m)
+		m, app, err := c.manageOne(ctx, io, c.applicationFlag)
 		if err != nil {
 			return err
 		}

@@ -18,11 +18,7 @@ type matchingFlags struct {
 
 // matching ends what the search finds: what it finds at this moment, unless an earlier one is given.
 func (c disconnectCmd) matching(ctx context.Context, io *stdio) error {
-	m, err := c.manage(io)
-	if err != nil {
-		return err
-	}
-	app, err := c.id(ctx, m)
+	m, app, err := c.manageOne(ctx, io, c.applicationFlag)
 	if err != nil {
 		return err
 	}

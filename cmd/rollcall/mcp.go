@@ -82,11 +82,7 @@ func (c mcpCmd) Run(ctx context.Context, io *stdio) error {
 	if c.Key == "" {
 		return missing("there is no API key", "give one with --key or ROLLCALL_KEY, or --serve to run a server of its own")
 	}
-	m, err := c.manage(io)
-	if err != nil {
-		return err
-	}
-	app, err := c.id(ctx, m)
+	_, app, err := c.manageOne(ctx, io, c.applicationFlag)
 	if err != nil {
 		return err
 	}

@@ -49,6 +49,16 @@ func (f applicationFlag) required() error {
 	return nil
 }
 
+// manageOne is manage for calls about one application, with its UUID.
+func (f keyFlags) manageOne(ctx context.Context, io *stdio, of applicationFlag) (*client.Manage, api.ApplicationID, error) {
+	m, err := f.manage(io)
+	if err != nil {
+		return nil, api.ApplicationID{}, err
+	}
+	app, err := of.id(ctx, m)
+	return m, app, err
+}
+
 // id returns the UUID that the Sessions dialect wants; a number is looked up among the applications that the key may see.
 func (f applicationFlag) id(ctx context.Context, m *client.Manage) (api.ApplicationID, error) {
 	if err := f.required(); err != nil {
@@ -416,11 +426,7 @@ type revokeAllCmd struct {
 
 // Run ends all sessions of the application.
 func (c revokeAllCmd) Run(ctx context.Context, io *stdio) error {
-	m, err := c.manage(io)
-	if err != nil {
-		return err
-	}
-	app, err := c.id(ctx, m)
+	m, app, err := c.manageOne(ctx, io, c.applicationFlag)
 	if err != nil {
 		return err
 	}

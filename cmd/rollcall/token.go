@@ -45,11 +45,7 @@ type tokenCmd struct {
 
 // Run prints the token alone, so that it can be substituted into another command; JSON has the expiry as well.
 func (c tokenCmd) Run(ctx context.Context, io *stdio) error {
-	m, err := c.manage(io)
-	if err != nil {
-		return err
-	}
-	app, err := c.id(ctx, m)
+	m, app, err := c.manageOne(ctx, io, c.applicationFlag)
 	if err != nil {
 		return err
 	}

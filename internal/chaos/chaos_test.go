@@ -141,7 +141,7 @@ func newWorld(t *testing.T, embedded bool) *world {
 	if embedded {
 		w.mesh(t)
 	} else {
-		w.busAddr = free(t)
+		w.busAddr = testkit.FreeAddress(t)
 		if err := w.startBus(); err != nil {
 			t.Fatal(err)
 		}
@@ -165,7 +165,7 @@ func newWorld(t *testing.T, embedded bool) *world {
 func (w *world) mesh(t *testing.T) {
 	t.Helper()
 	for _, n := range w.nodes {
-		n.Cluster = rollcall.ClusterConfig{Listen: free(t), Secret: "sixteen-bytes-at-least", Advertise: free(t)}
+		n.Cluster = rollcall.ClusterConfig{Listen: testkit.FreeAddress(t), Secret: "sixteen-bytes-at-least", Advertise: testkit.FreeAddress(t)}
 	}
 	for _, from := range w.nodes {
 		var peers []string
@@ -180,15 +180,4 @@ func (w *world) mesh(t *testing.T) {
 		}
 		from.Cluster.Peers = strings.Join(peers, ",")
 	}
-}
-
-// free returns an address that nobody listens on.
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -33,7 +32,7 @@ func startLimited(t *testing.T, n, maxAuthorized int) []*testkit.Server {
 	database := storetest.Database(t, storetest.Postgres(t))
 	var addresses []string
 	for range n {
-		addresses = append(addresses, freeAddress(t))
+		addresses = append(addresses, testkit.FreeAddress(t))
 	}
 	nodes := make([]*testkit.Server, n)
 	for i := range nodes {
@@ -315,7 +314,7 @@ func TestLastConnection(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	database := storetest.Database(t, storetest.Postgres(t))
 	var nodes []*testkit.Server
-	hub := freeAddress(t)
+	hub := testkit.FreeAddress(t)
 	for i, listen := range []string{hub, "127.0.0.1:0"} {
 		nodes = append(nodes, testkit.Start(t, testkit.Config{Database: database, Node: nodeName(i), Cluster: server.ClusterConfig{
 			Listen: listen, Peers: hub, Secret: "sixteen-bytes-at-least"}}))
@@ -347,17 +346,6 @@ func TestLastConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, "what only the database had is shown", func() bool { return shown(later) })
-}
-
-// freeAddress returns one that nobody listens on.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // TestClockOff: a node says so whose clock is not the database's, and serves.

@@ -302,6 +302,17 @@ func Token(t testing.TB, claims map[string]any) string {
 	return signed
 }
 
+// FreeAddress returns a host:port of loopback where nobody listens.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
 // Eventually polls until ok returns true, and fails the test with what it was waiting for after a generous time.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
