@@ -140,6 +140,9 @@ func (p *tab) judge(name, source string) {
 		p.fits(name, width)
 	}
 	p.size(1440, 1000)
+	if n := get[float64](p, `document.querySelectorAll("h1").length`); n != 1 {
+		p.t.Errorf("%s has %.0f first headings", name, n)
+	}
 	p.isGuarded()
 }
 

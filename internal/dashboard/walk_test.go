@@ -10,6 +10,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"github.com/rollcallhq/rollcall/api"
+	"github.com/rollcallhq/rollcall/client"
 	"github.com/rollcallhq/rollcall/internal/testkit"
 )
 
@@ -125,6 +126,65 @@ func TestFocus(t *testing.T) {
 			t.Errorf("after the dialog of %q the focus is at %q", dialog.opener, got)
 		}
 	}
+}
+
+// TestManyAtOnce: when most of the page is replaced, its elements show other sessions: everything in a row is that session's, nothing moves
+// or flashes, and the focus stays at its place.
+func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
+	s := testkit.Start(t, testkit.Config{})
+	m := manager(t, s)
+	var held []api.LeaseItem
+	for i := range 60 {
+		held = append(held, guest(i))
+	}
+	if err := report(t.Context(), m, held); err != nil {
+		t.Fatal(err)
+	}
+	logins := func(page int) (logins []string) {
+		list, err := m.Live(t.Context(), client.Query{Application: testkit.Number, PageSize: 25, Page: page})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range list.Items {
+			logins = append(logins, *row.Login)
+		}
+		return logins
+	}
+	p := open(t, s.URL)
+	p.signIn(page+"?pageSize=25", fullKey)
+	p.shows(logins(1)...)
+	p.run(`document.querySelectorAll(".tbody .row-link")[5].focus()`)
+	p.run(`globalThis.animated = 0, Element.prototype.animate = (was => function (...all) { animated++; return was.apply(this, all); })(Element.prototype.animate)`)
+	p.run(`globalThis.elements = new Set(document.querySelectorAll(".tbody .tr"))`)
+	p.press("]")
+	second := logins(2)
+	p.shows(second...)
+	const rows = `[...document.querySelectorAll(".tbody .tr")]`
+	if n := get[float64](p, rows+`.filter(row => elements.has(row)).length`); n != 25 {
+		t.Errorf("%.0f of 25 elements were taken over", n)
+	}
+	if n := get[float64](p, "animated"); n != 0 {
+		t.Errorf("%.0f elements moved or flashed", n)
+	}
+	if !get[bool](p, rows+`.every(row => { const link = row.querySelector("a"), who = row.dataset.who;
+		return new URL(link.href).search.includes(row.dataset.session) && row.dataset.id.endsWith(row.dataset.session) && link.innerText === who &&
+			row.querySelector("button").ariaLabel === "Disconnect " + who; })`) {
+		t.Error("a row is of two sessions")
+	}
+	if got := get[string](p, focus); got != second[5] {
+		t.Errorf("the focus is at %q, want %q", got, second[5])
+	}
+	// It is that row's focus: when it leaves alone, the next gets it, and can be ended.
+	leaves := held[slices.IndexFunc(held, func(one api.LeaseItem) bool { return one.Login == second[5] })]
+	if err := report(t.Context(), m, []api.LeaseItem{{Op: api.LeaseEnd, ID: leaves.ID}}); err != nil {
+		t.Fatal(err)
+	}
+	p.until(fmt.Sprintf(`(%s) === %q`, focus, second[6]))
+	p.press("d")
+	p.until(fmt.Sprintf(`document.querySelector("dialog[open]")?.innerText.includes(%q)`, second[6]))
+	p.button("Disconnect")
+	p.until(fmt.Sprintf(`!%s.some(row => row.dataset.who === %q)`, rows, second[6]))
 }
 
 // TestStill: who asked the system for less motion sees none; who did not sees rows come.

@@ -113,11 +113,11 @@ function step(root, by) {
   items[(at + by + items.length) % items.length]?.focus();
 }
 
-/** @param {{title: string, children?: Children, icon?: string, action?: Children}} props */
-export const Empty = ({ title, children, icon, action }) => html`
+/** @param {{title: string, children?: Children, icon?: string, action?: Children, page?: boolean}} props page: it is all that the page has */
+export const Empty = ({ title, children, icon, action, page = false }) => html`
   <div class="empty">
     ${icon && html`<span class="empty-icon"><${Icon} name=${icon} /></span>`}
-    <h2>${title}</h2>
+    <${page ? "h1" : "h2"}>${title}<//>
     ${children && html`<p>${children}</p>`}
     ${action && html`<div class="actions">${action}</div>`}
   </div>

@@ -36,13 +36,13 @@ const VIEWS = { live: Live, ended: Ended, audit: Audit };
 function Content() {
   if (view.value === "audit") return html`<${Audit} />`;
   if (problem.value) {
-    return html`<${Empty} icon="alert" title="The applications could not be read"
+    return html`<${Empty} page icon="alert" title="The applications could not be read"
       action=${html`<${Button} onClick=${readApplications}>Try again<//>`}>${problem.value}<//>`;
   }
   if (!applications.value) return html`<${Loading} />`;
   const app = current.value;
   if (missing.value) {
-    return html`<${Empty} icon="search" title="There is no such application"
+    return html`<${Empty} page icon="search" title="There is no such application"
       action=${html`<${Button} onClick=${() => go(fresh(view.value, ""))}>To the first one<//>`}>Or this key does not see it.<//>`;
   }
   if (!app) return html`<${Elsewhere} />`;
@@ -53,7 +53,7 @@ function Content() {
 function Starting() {
   if (!notice.value) return html`<main class="starting"><${Loading} label="Opening" /></main>`;
   return html`<main class="starting">
-    <${Empty} icon="offline" title="The server cannot be reached" action=${html`<${Button} kind="primary" onClick=${whoIsThere}>Try again<//>`}>
+    <${Empty} page icon="offline" title="The server cannot be reached" action=${html`<${Button} kind="primary" onClick=${whoIsThere}>Try again<//>`}>
       ${notice.value}
     <//>
   </main>`;

@@ -17,6 +17,9 @@ const GO = [{ clipPath: "inset(0)", transform: "none" }, { clipPath: "inset(0 0 
 const CLOSE = 250;
 const STORM = 4;
 const MOST_LEAVING = 12;
+/** More rows that come at once than this are another page, to the eye: nothing slides, and they take the elements of those that leave, for to
+ * make them new takes twice as long. */
+export const MANY = 8;
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -44,6 +47,8 @@ export function useMotion(body, shown, turn) {
     was.storm = now - was.time < CLOSE ? was.storm + 1 : 0;
     was.time = now;
     keepFocus(was.focused, was.places, places);
+    const active = document.activeElement?.closest("[data-id]"); // a row's element may have become another's
+    if (active instanceof HTMLElement && root.contains(active)) was.focused = active.dataset.id ?? null;
     if (turn === was.turn && was.places.size > 0 && was.storm < STORM && !still.matches && !document.hidden) slide(root, was.places, places);
     was.places = places;
     was.turn = turn;
@@ -84,6 +89,9 @@ function keepFocus(focused, before, after) {
 
 /** @param {HTMLElement} root @param {Places} before @param {Places} after */
 function slide(root, before, after) {
+  let come = 0;
+  for (const id of after.keys()) if (!before.has(id)) come++;
+  if (come > MANY) return;
   const [first] = after.values();
   const height = first?.element.offsetHeight ?? 0;
   for (const [id, { at, element }] of after) {
@@ -114,11 +122,22 @@ function leave(root, element, top) {
 /** Which cell shows which field. @type {[keyof Row, string][]} */
 const CELLS = [["login", ".login"], ["license", ".license"], ["clientId", ".client"], ["ipAddress", ".ip"]];
 
+/** The flashes of a row that may still be seen. @type {WeakMap<HTMLElement, Animation[]>} */
+const flashes = new WeakMap();
+
 /** @param {HTMLElement} element @param {Row} before @param {Row} after */
 export function flash(element, before, after) {
   if (before === after) return;
+  if (before.serverId !== after.serverId) {
+    for (const old of flashes.get(element) ?? []) old.cancel();
+    flashes.delete(element);
+    return;
+  }
+  const now = [];
   for (const [field, cell] of CELLS) {
     if (before[field] === after[field]) continue;
-    element.querySelector(cell)?.animate([{ backgroundColor: "var(--flash)" }, { backgroundColor: "transparent" }], FLASH);
+    const flashed = element.querySelector(cell)?.animate([{ backgroundColor: "var(--flash)" }, { backgroundColor: "transparent" }], FLASH);
+    if (flashed) now.push(flashed);
   }
+  if (now.length > 0) flashes.set(element, now);
 }

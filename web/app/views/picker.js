@@ -66,7 +66,7 @@ export function Elsewhere() {
     }
   };
   return html`
-    <${Empty} icon="key" title="Which application?">
+    <${Empty} page icon="key" title="Which application?">
       This key sees no list of applications. Give the number or the id of one.
       <form class="inline" onSubmit=${submit}>
         <label class="offscreen" for=${id}>Number or id</label>

@@ -1,6 +1,6 @@
 // One live session in the table.
 import { sessionIdOf } from "../client.js";
-import { html, useComputed, useLayoutEffect, useRef } from "../html.js";
+import { html, useComputed, useLayoutEffect, useRef, useSignal } from "../html.js";
 import { canDisconnect } from "../state/account.js";
 import { open } from "../state/dialogs.js";
 import { address, route } from "../state/route.js";
@@ -12,14 +12,16 @@ import { flash } from "./motion.js";
 
 /** @typedef {import("../client.js").Row} LiveRow */
 
-/** @param {{row: LiveRow, gone: boolean}} props */
+/** Another row than before is another session in its place. @param {{row: LiveRow, gone: boolean}} props */
 export function Row({ row, gone }) {
   const element = useRef(/** @type {HTMLElement | null} */ (null));
   const before = useRef(row);
   const id = sessionIdOf(row.serverId);
+  const session = useSignal(id);
+  session.value = id;
   const who = plain(callIt(row));
-  const href = useComputed(() => address({ ...route.value, session: id }));
-  const isSelected = useComputed(() => route.value.session === id);
+  const href = useComputed(() => address({ ...route.value, session: session.value }));
+  const isSelected = useComputed(() => route.value.session === session.value);
   useLayoutEffect(() => {
     if (element.current) flash(element.current, before.current, row);
     before.current = row;

@@ -1,5 +1,5 @@
 // The page of live sessions, which changes under your eyes but not under your pointer.
-import { html, useRef } from "../html.js";
+import { html, useMemo, useRef } from "../html.js";
 import { hold, rows, turn, view, waiting } from "../state/live.js";
 import { go } from "../state/route.js";
 import { columns } from "../text/names.js";
@@ -7,22 +7,37 @@ import { plural } from "../text/format.js";
 import { Button, Empty } from "../ui/controls.js";
 import { Text } from "../ui/text.js";
 import { Ago } from "../ui/time.js";
-import { useMotion } from "./motion.js";
+import { MANY, useMotion } from "./motion.js";
 import { Row } from "./row.js";
 
 /** What is drawn of a row that did not change is drawn once: Preact passes over it. @type {WeakMap<import("../state/hold.js").Shown, any>} */
 const drawn = new WeakMap();
 
-/** @param {import("../state/hold.js").Shown} shown */
-function draw(shown) {
+/** @param {import("../state/hold.js").Shown} shown @param {number} key */
+function draw(shown, key) {
   const { row, gone } = shown;
-  if (!drawn.has(shown)) drawn.set(shown, html`<${Row} key=${row.serverId} row=${row} gone=${gone} />`);
+  if (!drawn.has(shown)) drawn.set(shown, html`<${Row} key=${key} row=${row} gone=${gone} />`);
   return drawn.get(shown);
+}
+
+/** Which element shows a row, by server id. @type {Map<string, number>} */
+let keys = new Map();
+let made = 0;
+
+/** @param {readonly import("../state/hold.js").Shown[]} shown */
+function assign(shown) {
+  const next = new Map(shown.map(({ row }) => [row.serverId, keys.get(row.serverId)]));
+  const come = [...next].filter(([, key]) => key === undefined);
+  const left = come.length > MANY ? [...keys].filter(([id]) => !next.has(id)).map(([, key]) => key) : [];
+  come.forEach(([id], i) => next.set(id, left[i] ?? ++made));
+  keys = /** @type {Map<string, number>} */ (next);
+  return keys;
 }
 
 export function Table() {
   const body = useRef(/** @type {HTMLElement | null} */ (null));
   const shown = rows.value;
+  const places = useMemo(() => assign(shown), [shown]);
   useMotion(body, shown, turn.value);
   const over = (/** @type {PointerEvent} */ event) => {
     if (event.pointerType !== "mouse") return;
@@ -42,7 +57,7 @@ export function Table() {
         </div>
       </div>
       <div class="tbody" role="rowgroup" ref=${body} onPointerOver=${over} onPointerLeave=${() => hold(null)}>
-        ${shown.map(draw)}
+        ${shown.map(one => draw(one, /** @type {number} */ (places.get(one.row.serverId))))}
       </div>
     </div>
     ${shown.length === 0 && html`<${Nothing} />`}
