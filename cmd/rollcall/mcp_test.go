@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -42,7 +41,7 @@ func TestMCP(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c.Upstream, c.Listen, c.Lease, c.LogLevel, c.Drain = upstream.URL+"/mcp", "127.0.0.1:0", mcp.DefaultLease, "error", time.Second
 			ctx, stop := context.WithCancel(t.Context())
-			var out lockedBuffer
+			var out testkit.Log
 			var running sync.WaitGroup
 			running.Go(func() {
 				if err := c.Run(ctx, &stdio{out: &out, err: io.Discard}); err != nil {
@@ -51,15 +50,15 @@ func TestMCP(t *testing.T) {
 			})
 			defer running.Wait()
 			defer stop()
-			endpoint := out.await(t, `https?://127\.0\.0\.1:\d+/mcp`)
+			endpoint := await(t, &out, `https?://127\.0\.0\.1:\d+/mcp`)
 			hc := http.DefaultClient
 			if c.TLSCert != "" {
 				hc = trusting
 			}
 			url, key := rollcall.URL, testkit.Key
 			if c.Serve {
-				key = out.await(t, `rck_\w+`)
-				url = strings.TrimPrefix(out.await(t, `--url http://\S+`), "--url ")
+				key = await(t, &out, `rck_\w+`)
+				url = strings.TrimPrefix(await(t, &out, `--url http://\S+`), "--url ")
 			}
 			get := func(path string) string {
 				resp, err := hc.Get(strings.TrimSuffix(endpoint, "/mcp") + path)
@@ -100,26 +99,11 @@ func TestMCP(t *testing.T) {
 	}
 }
 
-// lockedBuffer is output that is awaited.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-// Write collects.
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) await(t *testing.T, pattern string) string {
+// await waits until the output has what the pattern describes, and returns it.
+func await(t *testing.T, out *testkit.Log, pattern string) string {
 	t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		b.mu.Lock()
-		found := regexp.MustCompile(pattern).FindString(b.buf.String())
-		b.mu.Unlock()
-		if found != "" {
+		if found := regexp.MustCompile(pattern).FindString(out.String()); found != "" {
 			return found
 		}
 	}

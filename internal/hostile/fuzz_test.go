@@ -12,10 +12,10 @@ import (
 // fuzzNode starts one server for all inputs, with a log that is checked at the end.
 func fuzzNode(f *testing.F) node {
 	f.Helper()
-	log := &lines{}
+	log := &testkit.Log{}
 	n := node{testkit.Start(f, testkit.Config{Gateway: plenty(gateway.Limits{}), Log: log,
 		Manage: manage.Limits{RequestsPerSecond: 1e6, RequestBurst: 1e6}}), false}
-	f.Cleanup(func() { n.Stop(f); log.check(f) })
+	f.Cleanup(func() { n.Stop(f); checkLog(f, log) })
 	return n
 }
 

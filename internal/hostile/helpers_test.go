@@ -61,7 +61,7 @@ func attack(t *testing.T, limits gateway.Limits, test func(t *testing.T, n node)
 	for name, secure := range map[string]bool{"plain": false, "tls": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			log := &lines{}
+			log := &testkit.Log{}
 			n := node{testkit.Start(t, testkit.Config{TLS: secure, Gateway: limits, Log: log,
 				Manage: manage.Limits{RequestsPerSecond: 1e6, RequestBurst: 1e6}}), secure}
 			w := n.witness(t)
@@ -74,7 +74,7 @@ func attack(t *testing.T, limits gateway.Limits, test func(t *testing.T, n node)
 				t.Errorf("%d sessions beside the attack, want 1", total)
 			}
 			n.Stop(t)
-			log.check(t)
+			checkLog(t, log)
 		})
 	}
 }
@@ -191,25 +191,10 @@ func (w *witness) check(t testing.TB) {
 	}
 }
 
-// lines is a log.
-type lines struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-// Write keeps what is logged.
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-// check holds the log to one line an event, printable, without faults and secrets.
-func (l *lines) check(t testing.TB) {
+// checkLog holds it to one line an event, printable, without faults and secrets.
+func checkLog(t testing.TB, log *testkit.Log) {
 	t.Helper()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range strings.Lines(l.buf.String()) {
+	for line := range strings.Lines(log.String()) {
 		line = strings.TrimSuffix(line, "\n")
 		unprintable := func(r rune) bool { return !strconv.IsPrint(r) }
 		switch {

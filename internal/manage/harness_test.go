@@ -29,6 +29,7 @@ import (
 	"github.com/rollcallhq/rollcall/internal/registry"
 	"github.com/rollcallhq/rollcall/internal/store"
 	"github.com/rollcallhq/rollcall/internal/tenant"
+	"github.com/rollcallhq/rollcall/internal/testkit"
 )
 
 // What the bootstrap file of every test describes. Acme has two applications that take sessions; Globex must never be met.
@@ -132,7 +133,7 @@ type kit struct {
 	api      *manage.API
 	metrics  *prometheus.Registry
 	server   *httptest.Server
-	log      *syncBuffer
+	log      *testkit.Log
 	full     atomic.Bool // the node has no room for streams
 	stop     func()      // ends API.Run and waits for it
 	spec     routers.Router
@@ -146,7 +147,7 @@ func newKit(t testing.TB, limits manage.Limits) *kit {
 // newKitWith returns a kit of a node that has others, unless missing is nil.
 func newKitWith(t testing.TB, limits manage.Limits, missing func() []string) *kit {
 	t.Helper()
-	k := &kit{t: t, metrics: prometheus.NewRegistry(), log: &syncBuffer{}}
+	k := &kit{t: t, metrics: prometheus.NewRegistry(), log: &testkit.Log{}}
 	var err error
 	if k.db, err = store.Open(t.Context(), "sqlite::memory:"); err != nil {
 		t.Fatal(err)
@@ -575,23 +576,6 @@ func (k *kit) refusal(r request, code api.Code) string {
 		k.t.Errorf("%s %s %s: %d %s, want %s", r.method, r.path, r.body, a.status, a.body, code)
 	}
 	return both.Message
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 // resolved stands for package server, which puts the client's address into RemoteAddr.
