@@ -36,7 +36,7 @@ test(`sessions come, go and change: every watch shows what the list answers (see
   assert.ok((watches[3]?.view?.filteredTotal ?? 0) < held.length);
   await Promise.all(held.map(session => session.bye()));
   for (const w of [moving, ...watches]) await settled(w);
-  assert.equal(watches[0].view?.total, 0);
+  assert.equal(watches[0]?.view?.total, 0);
 });
 
 test("changes say what was added, updated and removed", async t => {
