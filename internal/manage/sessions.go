@@ -146,7 +146,7 @@ func (c *call) revokeSessions() error {
 		return err
 	}
 	if !whole { // a node that is cut off applies it as soon as it hears of it
-		c.partial("nodes")
+		c.partial(partialNodes)
 	} else {
 		c.partialNodes()
 	}
