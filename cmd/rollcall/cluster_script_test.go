@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/rollcallhq/rollcall/internal/pgserver"
+	"github.com/rollcallhq/rollcall/internal/testkit"
 )
 
 // scriptPostgres is a private PostgreSQL of the scripts, started when the first of them asks for it.
@@ -61,10 +61,9 @@ func (p *scriptPostgres) cmd(ts *testscript.TestScript, _ bool, args []string) {
 // cmdFree is `free VARIABLE…`: it sets the variables to addresses where nobody listens.
 func cmdFree(ts *testscript.TestScript, _ bool, args []string) {
 	for _, name := range args {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		addr, err := testkit.Free(context.Background())
 		ts.Check(err)
-		defer l.Close()
-		ts.Setenv(name, l.Addr().String())
+		ts.Setenv(name, addr)
 	}
 }
 

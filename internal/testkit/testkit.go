@@ -16,6 +16,7 @@ import (
 	"io"
 	"log/slog"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -323,15 +324,27 @@ func (l *Log) String() string {
 	return string(l.text)
 }
 
-// FreeAddress returns a host:port of loopback where nobody listens.
+// FreeAddress is Free for tests.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	addr, err := Free(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return addr
+}
+
+// Free returns a host:port of loopback where nobody listens, below the ports that systems give to connections and to who listens on
+// port 0: nobody takes it by chance before it is used.
+func Free(ctx context.Context) (addr string, err error) {
+	for range 100 {
+		addr = fmt.Sprintf("127.0.0.1:%d", 10_000+mathrand.IntN(20_000))
+		var l net.Listener
+		if l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", addr); err == nil {
+			return addr, l.Close()
+		}
+	}
+	return "", err
 }
 
 // Eventually polls until ok returns true, and fails the test with what it was waiting for after a generous time.
