@@ -81,9 +81,9 @@ func (n node) listed(t testing.TB, id string) (in []string, derived api.DerivedS
 // deadline of the old token then means nothing.
 func TestExpiredAndRevived(t *testing.T) {
 	t.Parallel()
-	const grace = 4 * time.Second
+	const grace = 8 * time.Second
 	attack(t, gateway.Limits{ExpiryNotice: 300 * time.Millisecond, ExpiryGrace: grace}, func(t *testing.T, n node) {
-		expires := time.Now().Add(3 * time.Second)
+		expires := time.Now().Add(8 * time.Second)
 		p := n.openToken(t, until(t, expires, map[string]any{"cid": "client-001"}))
 		want := func(when string, derived api.DerivedStatus, lists ...string) {
 			t.Helper()
