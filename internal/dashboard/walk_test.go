@@ -157,6 +157,8 @@ func TestManyAtOnce(t *testing.T) {
 	p.run(`document.querySelectorAll(".tbody .row-link")[5].focus()`)
 	p.run(`globalThis.animated = 0, Element.prototype.animate = (was => function (...all) { animated++; return was.apply(this, all); })(Element.prototype.animate)`)
 	p.run(`globalThis.elements = new Set(document.querySelectorAll(".tbody .tr"))`)
+	p.within("views/motion.js", `m.flash(document.querySelector(".tbody .tr"), {serverId: "a", login: "x"}, {serverId: "a", login: "y"})`)
+	p.run(`animated--`)
 	p.press("]")
 	second := logins(2)
 	p.shows(second...)
@@ -166,6 +168,9 @@ func TestManyAtOnce(t *testing.T) {
 	}
 	if n := get[float64](p, "animated"); n != 0 {
 		t.Errorf("%.0f elements moved or flashed", n)
+	}
+	if n := get[float64](p, `document.querySelector(".tbody").getAnimations({subtree: true}).length`); n != 0 {
+		t.Errorf("%.0f elements flash for the session that was there before", n)
 	}
 	if !get[bool](p, rows+`.every(row => { const link = row.querySelector("a"), who = row.dataset.who;
 		return new URL(link.href).search.includes(row.dataset.session) && row.dataset.id.endsWith(row.dataset.session) && link.innerText === who &&

@@ -122,22 +122,18 @@ function leave(root, element, top) {
 /** Which cell shows which field. @type {[keyof Row, string][]} */
 const CELLS = [["login", ".login"], ["license", ".license"], ["clientId", ".client"], ["ipAddress", ".ip"]];
 
-/** The flashes of a row that may still be seen. @type {WeakMap<HTMLElement, Animation[]>} */
+/** The last flash of a cell. @type {WeakMap<Element, Animation>} */
 const flashes = new WeakMap();
 
 /** @param {HTMLElement} element @param {Row} before @param {Row} after */
 export function flash(element, before, after) {
   if (before === after) return;
-  if (before.serverId !== after.serverId) {
-    for (const old of flashes.get(element) ?? []) old.cancel();
-    flashes.delete(element);
-    return;
+  const isAnother = before.serverId !== after.serverId;
+  for (const [field, name] of CELLS) {
+    if (!isAnother && before[field] === after[field]) continue;
+    const cell = element.querySelector(name);
+    if (!cell) continue;
+    flashes.get(cell)?.cancel();
+    if (!isAnother) flashes.set(cell, cell.animate([{ backgroundColor: "var(--flash)" }, { backgroundColor: "transparent" }], FLASH));
   }
-  const now = [];
-  for (const [field, cell] of CELLS) {
-    if (before[field] === after[field]) continue;
-    const flashed = element.querySelector(cell)?.animate([{ backgroundColor: "var(--flash)" }, { backgroundColor: "transparent" }], FLASH);
-    if (flashed) now.push(flashed);
-  }
-  if (now.length > 0) flashes.set(element, now);
 }
