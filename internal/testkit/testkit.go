@@ -23,6 +23,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -334,11 +335,16 @@ func FreeAddress(t testing.TB) string {
 	return addr
 }
 
+// nextPort is counted up, so that no two calls of Free in a process return the same.
+var nextPort atomic.Uint32
+
+func init() { nextPort.Store(mathrand.Uint32()) }
+
 // Free returns a host:port of loopback where nobody listens, below the ports that systems give to connections and to who listens on
 // port 0: nobody takes it by chance before it is used.
 func Free(ctx context.Context) (addr string, err error) {
 	for range 100 {
-		addr = fmt.Sprintf("127.0.0.1:%d", 10_000+mathrand.IntN(20_000))
+		addr = fmt.Sprintf("127.0.0.1:%d", 10_000+nextPort.Add(1)%20_000)
 		var l net.Listener
 		if l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", addr); err == nil {
 			return addr, l.Close()
