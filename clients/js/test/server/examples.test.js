@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { eventually, hold, manage, server, token } from "./setup.js";
 
 const directory = new URL("../../examples/", import.meta.url);
@@ -71,5 +72,5 @@ test("finding sessions and ending them", async t => {
   assert.equal(await program.exit, 0, program.output());
   assert.match(program.output(), /^Jo's active live\n(.*\n)*ended 1\n404 session_not_found\n$/);
   // A token that Rollcall did not issue counts as one from before the revocation until that second is over, and other tests have such.
-  await new Promise(resolve => setTimeout(resolve, 1100));
+  await sleep(1100);
 });
