@@ -116,18 +116,18 @@ func (r *rollcall) take() []api.LeaseEnded {
 	return ended
 }
 
-// live returns the sessions that are listed, by the names of their clients.
-func (r *rollcall) live() map[string]*lease {
+// live returns the sessions that are listed, as they are now, by the names of their clients.
+func (r *rollcall) live() map[string]lease {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	live := map[string]*lease{}
+	live := map[string]lease{}
 	for id, l := range r.leases {
 		if l.reason == "" && time.Now().Before(l.until) {
 			name := l.item.ClientID
 			if name == "" {
 				name = id.String()
 			}
-			live[name] = l
+			live[name] = *l
 		}
 	}
 	return live

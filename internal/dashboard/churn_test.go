@@ -100,6 +100,10 @@ type counts struct {
 	nodes, listeners int64
 }
 
+func (c counts) grewFrom(was counts) bool {
+	return c.heap > was.heap+1<<20 || c.nodes > was.nodes+was.nodes/10+300 || c.listeners > was.listeners+was.listeners/10+50
+}
+
 // counted is after everything that can be is collected.
 func (p *tab) counted() (c counts) {
 	p.t.Helper()
@@ -271,14 +275,17 @@ func TestChurn(t *testing.T) {
 	if long := took[len(took)-2]; long > max(longest, atMost*floor) {
 		t.Errorf("a task of the page took %v of a processor, more than %v and %d times the %v of plain rows", long, longest, atMost, floor)
 	}
-	if after.nodes > before.nodes+before.nodes/10+300 {
-		t.Errorf("%d nodes became %d", before.nodes, after.nodes)
-	}
-	if after.listeners > before.listeners+before.listeners/10+50 {
-		t.Errorf("%d listeners became %d", before.listeners, after.listeners)
-	}
-	if after.heap > before.heap+1<<20 {
-		t.Errorf("%.0f bytes of heap became %.0f", before.heap, after.heap)
+	// What a page makes once and keeps may come late on a busy machine: compiled code, rows that a page holds until its next one. A leak
+	// grows each time.
+	for more := 0; after.grewFrom(before); more++ {
+		if more == 2 {
+			t.Fatalf("the page grew each time: %+v became %+v", before, after)
+		}
+		t.Logf("%+v became %+v", before, after)
+		before = after
+		run(length)
+		p.isTheList(m)
+		after = p.counted()
 	}
 }
 
