@@ -3,11 +3,11 @@ package dashboard_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -222,16 +222,17 @@ func (p *tab) busy() (sum time.Duration) {
 }
 
 // TestChurn: 1,000 changes a second at the top of the page that somebody looks at, for five seconds; ROLLCALL_CHURN=1m for longer. No task
-// of the page is long, nothing grows, and in the end the page is what the API says.
+// of the page is long, nothing grows, and in the end the page is what the API says. What a busy machine does to a page, or what a page makes
+// once and keeps, such as compiled code, passes; what the page does comes again each time. It runs beside no other test of the package.
 func TestChurn(t *testing.T) {
-	length := 5 * time.Second
+	length, times := 5*time.Second, 3
 	if text := os.Getenv("ROLLCALL_CHURN"); text != "" {
 		var err error
 		if length, err = time.ParseDuration(text); err != nil {
 			t.Fatal(err)
 		}
+		times = 1
 	}
-	t.Parallel()
 	s, m := stage(t)
 	p := open(t, s.URL)
 	p.signIn(page+"?pageSize=50", fullKey)
@@ -239,24 +240,35 @@ func TestChurn(t *testing.T) {
 	if _, err := chromedp.Call(p.ctx, performance.Enable, performance.EnableParams{TimeDomain: performance.EnableTimeDomainThreadTicks}); err != nil {
 		t.Fatal(err)
 	}
-	run := func(length time.Duration) int {
-		ctx, cancel := context.WithTimeout(t.Context(), length)
-		defer cancel()
-		return churn(ctx, t, m)
-	}
-	run(length / 2) // what is made once is made
-	p.isTheList(m)
-	floor := p.floor()
-	before := p.counted()
 	p.run(`(() => {
 		globalThis.seen = 0; // rows that come, in elements of their own or in those of rows that left
 		const observer = new MutationObserver(list => { for (const one of list) seen += one.type === "attributes" ? 1 : one.addedNodes.length; });
 		observer.observe(document.querySelector(".tbody"), {childList: true});
 		observer.observe(document.querySelector(".table"), {subtree: true, attributeFilter: ["data-id"]});
 	})()`)
-	var changes atomic.Int64
-	cpu := p.busy()
-	took := p.traced(func() { changes.Store(int64(run(length))) })
+	p.churned(m, length/2) // what is made once is made
+	for round := 1; ; round++ {
+		wrong := p.churned(m, length)
+		if len(wrong) == 0 {
+			return
+		}
+		if round == times {
+			t.Fatal(strings.Join(wrong, "\n"))
+		}
+		t.Log(strings.Join(wrong, "\n"))
+	}
+}
+
+// churned returns what was not as it should be.
+func (p *tab) churned(m *client.Manage, length time.Duration) (wrong []string) {
+	p.t.Helper()
+	p.run(`seen = 0`)
+	floor, before, cpu, changes := p.floor(), p.counted(), p.busy(), 0
+	took := p.traced(func() {
+		ctx, cancel := context.WithTimeout(p.t.Context(), length)
+		defer cancel()
+		changes = churn(ctx, p.t, m)
+	})
 	cpu = p.busy() - cpu
 	rows := get[float64](p, "seen")
 	p.isTheList(m)
@@ -264,29 +276,21 @@ func TestChurn(t *testing.T) {
 	floor = max(floor, p.floor())
 	slices.Sort(took)
 	if len(took) < 5 {
-		t.Fatal("no tasks were traced")
+		p.t.Fatal("no tasks were traced")
 	}
-	t.Logf("%d changes in %v, %.0f rows came; %d tasks, longest %v (plain rows: %v), 99%% under %v, %.1f%% of a processor; before %+v, after %+v", changes.Load(), length, rows,
+	p.t.Logf("%d changes in %v, %.0f rows came; %d tasks, longest %v (plain rows: %v), 99%% under %v, %.1f%% of a processor; before %+v, after %+v", changes, length, rows,
 		len(took), took[len(took)-5:], floor, took[len(took)*99/100], 100*cpu.Seconds()/length.Seconds(), before, after)
 	if rows < 10*length.Seconds() {
-		t.Errorf("only %.0f rows came in %v: nothing was tried", rows, length)
+		p.t.Errorf("only %.0f rows came in %v: nothing was tried", rows, length)
 	}
 	// One may be the collector's, or the compiler's.
 	if long := took[len(took)-2]; long > max(longest, atMost*floor) {
-		t.Errorf("a task of the page took %v of a processor, more than %v and %d times the %v of plain rows", long, longest, atMost, floor)
+		wrong = append(wrong, fmt.Sprintf("a task of the page took %v of a processor, more than %v and %d times the %v of plain rows", long, longest, atMost, floor))
 	}
-	// What a page makes once and keeps may come late on a busy machine: compiled code, rows that a page holds until its next one. A leak
-	// grows each time.
-	for more := 0; after.grewFrom(before); more++ {
-		if more == 2 {
-			t.Fatalf("the page grew each time: %+v became %+v", before, after)
-		}
-		t.Logf("%+v became %+v", before, after)
-		before = after
-		run(length)
-		p.isTheList(m)
-		after = p.counted()
+	if after.grewFrom(before) {
+		wrong = append(wrong, fmt.Sprintf("the page grew: %+v became %+v", before, after))
 	}
+	return wrong
 }
 
 // isTheList waits for the page to be what the API answers, now that nothing changes any more.
