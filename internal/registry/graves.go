@@ -11,9 +11,7 @@ import (
 // them are swept out in one pass over the index, which costs a row a tenth of that; the pass goes on a little with each removal, so
 // that no change waits for it.
 type graves struct {
-	slots []uint64 // a bit a slot; nil for none
-	count int
-
+	slotSet
 	sweeping []uint64 // the slots that are being swept; nil while none are
 	left     []gram   // of the index, to be swept
 }
@@ -25,21 +23,6 @@ const (
 	sweepStep = 64
 )
 
-func (g *graves) bury(i int, slotBits uint) {
-	if g.slots == nil {
-		g.slots = make([]uint64, words(slotBits))
-	}
-	g.slots[i/64] |= 1 << (i % 64)
-	g.count++
-}
-
-// subtract takes the graves out of a bitmap.
-func (g *graves) subtract(found []uint64) {
-	for i, word := range g.slots {
-		found[i] &^= word
-	}
-}
-
 // sweep goes on with the pass over the index that these slots are of, or begins one if beside so many rows it is due. It returns the
 // slots that are in the index no more once that is over, else none.
 func (g *graves) sweep(x *postings, live int) (swept []int) {
@@ -47,7 +30,7 @@ func (g *graves) sweep(x *postings, live int) (swept []int) {
 		if x == nil || g.count < max(1, live/gravePart) {
 			return nil
 		}
-		g.sweeping, g.left = slices.Clone(g.slots), x.grams()
+		g.sweeping, g.left = slices.Clone(g.words), x.grams()
 	}
 	n := min(sweepStep, len(g.left))
 	x.without(g.left[:n], g.sweeping)
@@ -57,26 +40,20 @@ func (g *graves) sweep(x *postings, live int) (swept []int) {
 	for i := range members(g.sweeping) {
 		swept = append(swept, i)
 	}
-	for i, word := range g.sweeping {
-		g.slots[i] &^= word
-		g.count -= bits.OnesCount64(word)
-	}
+	g.subtract(g.sweeping)
 	g.sweeping, g.left = nil, nil
-	if g.count == 0 {
-		g.slots = nil
-	}
 	return swept
 }
 
 // grams returns all grams of the index, in any order.
 func (x *postings) grams() []gram {
-	all := make([]gram, 0, len(x.of)+len(x.bytes))
+	all := make([]gram, 0, len(x.others)+len(x.bytes))
 	for g, p := range x.bytes {
 		if p != nil {
 			all = append(all, gram(g))
 		}
 	}
-	return slices.AppendSeq(all, maps.Keys(x.of))
+	return slices.AppendSeq(all, maps.Keys(x.others))
 }
 
 // without takes slots out of the postings of some grams.
@@ -103,6 +80,11 @@ func (p *posting) without(slots []uint64, slotBits uint) {
 		p.settle(slotBits)
 		return
 	}
-	p.list = slices.DeleteFunc(p.list, func(i uint16) bool { return slots[i/64]&(1<<(i%64)) != 0 })
+	n := 0
+	for _, i := range p.list { // without a branch: nobody can foretell it
+		p.list[n] = i
+		n += int(^slots[i/64] >> (i % 64) & 1)
+	}
+	p.list = p.list[:n]
 	p.clip()
 }

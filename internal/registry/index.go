@@ -77,48 +77,33 @@ func (p *posting) has(i uint16) bool {
 	return found
 }
 
-func (p *posting) add(i uint16, slotBits uint) {
-	if b := p.bitmap; b != nil {
-		if !p.has(i) {
-			b.words[i/64] |= 1 << (i % 64)
-			b.count++
-		}
-		return
-	}
+// add puts in slots, sorted, none of which is there.
+func (p *posting) add(slots []uint16, slotBits uint) {
 	n := len(p.list)
-	at := n
-	if n > 0 && i <= p.list[n-1] { // mostly it is the newest row
-		var found bool
-		if at, found = slices.BinarySearch(p.list, i); found {
-			return
-		}
-	}
-	if n == dense(slotBits) {
+	if p.bitmap == nil && n+len(slots) > dense(slotBits) {
 		b := &bitmap{words: make([]uint64, words(slotBits)), count: n}
 		p.union(b.words)
 		p.list, p.bitmap = nil, b
-		p.add(i, slotBits)
-		return
 	}
-	if n == cap(p.list) { // append would double it, and there are many
-		p.list = append(make([]uint16, 0, n+n/4+2), p.list...)
-	}
-	p.list = slices.Insert(p.list, at, i)
-}
-
-func (p *posting) remove(i uint16, slotBits uint) {
 	if b := p.bitmap; b != nil {
-		if !p.has(i) {
-			return
+		for _, i := range slots {
+			b.words[i/64] |= 1 << (i % 64)
 		}
-		b.words[i/64] &^= 1 << (i % 64)
-		b.count--
-		p.settle(slotBits)
+		b.count += len(slots)
 		return
 	}
-	if at, found := slices.BinarySearch(p.list, i); found {
-		p.list = slices.Delete(p.list, at, at+1)
-		p.clip()
+	if end := n + len(slots); end > cap(p.list) { // append would double it, and there are many
+		p.list = append(make([]uint16, 0, end+end/4+1), p.list...)
+	}
+	p.list = append(p.list, slots...)
+	if n == 0 || p.list[n-1] < slots[0] {
+		return
+	}
+	for j, i := range slices.Backward(slots) {
+		at, _ := slices.BinarySearch(p.list[:n], i)
+		copy(p.list[at+j+1:], p.list[at:n])
+		p.list[at+j] = i
+		n = at
 	}
 }
 
@@ -188,12 +173,12 @@ func members(words []uint64) func(func(int) bool) {
 type postings struct {
 	slotBits uint
 	bytes    [len(categories) << 8]*posting // of the grams of one byte, which every row has many of
-	of       map[gram]*posting              // of the others
-	peak     int                            // the most grams since the map was made: it does not shrink by itself
+	others   map[gram]*posting
+	peak     int // the most grams since the map was made: it does not shrink by itself
 }
 
 func newPostings(slotBits uint) *postings {
-	return &postings{slotBits: slotBits, of: map[gram]*posting{}}
+	return &postings{slotBits: slotBits, others: map[gram]*posting{}}
 }
 
 // get returns the posting of a gram, nil if no row has it.
@@ -201,53 +186,53 @@ func (x *postings) get(g gram) *posting {
 	if g.isByte() {
 		return x.bytes[g]
 	}
-	return x.of[g]
+	return x.others[g]
 }
 
-func (x *postings) add(grams []gram, i int) {
-	for _, g := range grams {
-		p := x.get(g)
-		if p == nil {
-			p = &posting{}
-			if g.isByte() {
-				x.bytes[g] = p
-			} else {
-				x.of[g] = p
-			}
-		}
-		p.add(uint16(i), x.slotBits)
+// of returns the posting of a gram, which it makes if there is none: then something must be put in.
+func (x *postings) of(g gram) *posting {
+	p := x.get(g)
+	switch {
+	case p != nil:
+	case g.isByte():
+		p = &posting{}
+		x.bytes[g] = p
+	default:
+		p = &posting{}
+		x.others[g] = p
 	}
-	x.peak = max(x.peak, len(x.of))
+	return p
 }
 
-func (x *postings) remove(grams []gram, i int) {
-	for _, g := range grams {
-		p := x.get(g)
-		if p == nil {
-			continue // the row had it twice
+// add puts in pairs that are not there, sorted by gram and slot.
+func (x *postings) add(pairs []pair) {
+	var room [256]uint16
+	for len(pairs) > 0 {
+		g, slots := pairs[0].gram(), append(room[:0], uint16(pairs[0]))
+		n := 1
+		for ; n < len(pairs) && pairs[n].gram() == g; n++ {
+			slots = append(slots, uint16(pairs[n]))
 		}
-		if p.remove(uint16(i), x.slotBits); p.count() > 0 {
-			continue
-		}
-		x.forget(g)
+		pairs = pairs[n:]
+		x.of(g).add(slots, x.slotBits)
 	}
-	x.shrink()
+	x.peak = max(x.peak, len(x.others))
 }
 
 func (x *postings) forget(g gram) {
 	if g.isByte() {
 		x.bytes[g] = nil
 	} else {
-		delete(x.of, g)
+		delete(x.others, g)
 	}
 }
 
 // shrink gives back the memory of a map that has become small.
 func (x *postings) shrink() {
-	if x.peak > 4*len(x.of)+64 {
-		small := make(map[gram]*posting, len(x.of))
-		maps.Copy(small, x.of)
-		x.of, x.peak = small, len(small)
+	if x.peak > 4*len(x.others)+64 {
+		small := make(map[gram]*posting, len(x.others))
+		maps.Copy(small, x.others)
+		x.others, x.peak = small, len(small)
 	}
 }
 
@@ -266,7 +251,7 @@ func (x *postings) search(category int, needle string, into []uint64) bool {
 			if c > 0 && x.get(gramOfByte(category, byte(c))) == nil {
 				continue
 			}
-			if p := x.of[gramOf(category, needle[0], needle[1], byte(c))]; p != nil {
+			if p := x.others[gramOf(category, needle[0], needle[1], byte(c))]; p != nil {
 				p.union(into)
 				some = true
 			}
@@ -275,7 +260,7 @@ func (x *postings) search(category int, needle string, into []uint64) bool {
 	}
 	all := make([]*posting, 0, 64)
 	for i := range len(needle) - 2 {
-		p := x.of[gramOf(category, needle[i], needle[i+1], needle[i+2])]
+		p := x.others[gramOf(category, needle[i], needle[i+1], needle[i+2])]
 		if p == nil {
 			return false
 		}

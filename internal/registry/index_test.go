@@ -27,14 +27,23 @@ func TestPostingIsASet(t *testing.T) {
 			for range draw(30) {
 				// Stretches, so that sets fill and empty.
 				from, del := draw(1<<slotBits), draw(3) == 0
-				for i := from; i < min(1<<slotBits, from+1+draw(40)); i++ {
-					if del {
-						p.remove(uint16(i), slotBits)
+				by := 1 + draw(3)
+				var add []uint16
+				remove := make([]uint64, words(slotBits))
+				for i := from; i < min(1<<slotBits, from+1+draw(40)); i += by {
+					switch {
+					case del:
+						remove[i/64] |= 1 << (i % 64)
 						delete(in, i)
-					} else {
-						p.add(uint16(i), slotBits)
+					case !in[i]:
+						add = append(add, uint16(i))
 						in[i] = true
 					}
+				}
+				if del {
+					p.without(remove, slotBits)
+				} else if len(add) > 0 {
+					p.add(add, slotBits)
 				}
 				if p.count() != len(in) {
 					t.Fatalf("%d members, of %d", p.count(), len(in))

@@ -323,7 +323,8 @@ func newMachine(t fataler, choose func(int) int) *machine {
 	m := &machine{t: t, choose: choose, registry: New(Config{}), now: 1_000_000,
 		model: &model{applications: map[api.ApplicationID]*modelApplication{}}}
 	m.registry.tuning = tuning{margin: []int{0, 1, 3, 1024}[choose(4)], blockBits: []uint{1, 2, 5, 16}[choose(4)],
-		indexFrom: []int{0, 3, 10, 1000}[choose(4)], few: []int{-1, 2, 5, 1000}[choose(4)], long: 8 * choose(3)}
+		indexFrom: []int{0, 3, 10, 1000}[choose(4)], few: []int{-1, 2, 5, 1000}[choose(4)], long: 8 * choose(3),
+		waiting: []int{0, 1, 4}[choose(3)], intake: []int{0, 1, 30}[choose(3)]}
 	for i := range pick(m, 6, 12, 40) {
 		m.sessions = append(m.sessions, testSession(i))
 	}

@@ -388,8 +388,7 @@ func (r *Registry) BuildIndexes() {
 		for _, a := range applications {
 			for done := false; !done; {
 				o.lock()
-				a.rows.slots.buildIndex(lockedSteps)
-				done = !a.rows.slots.indexing || a.rows.slots.indexed()
+				done = !a.rows.slots.takeIn(16 * intakeStep)
 				o.unlock()
 			}
 		}

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"math/bits"
 	"slices"
 
@@ -23,15 +24,25 @@ type order = btree.BTreeG[place]
 // place is a row in the order, with its slot beside it, so that a walk can pass over rows without touching them.
 type place struct {
 	*entry
-	slot slot
+	created api.Millis // the entry's, which mostly decides: the processor need not wait for the entry
+	slot    slot
 }
 
+func newPlace(e *entry, at slot) place { return place{e, e.created, at} }
+
 func newOrder() *order {
-	return btree.NewBTreeGOptions(func(a, b place) bool { return a.before(b.entry) }, btree.Options{NoLocks: true})
+	before := func(a, b place) bool {
+		if a.created != b.created {
+			return a.created > b.created
+		}
+		return a.before(b.entry)
+	}
+	return btree.NewBTreeGOptions(before, btree.Options{NoLocks: true})
 }
 
 func newRows(t tuning) rows {
-	return rows{order: newOrder(), slots: slots{bits: t.blockBits, indexFrom: t.indexFrom}}
+	return rows{order: newOrder(), slots: slots{
+		bits: t.blockBits, indexFrom: t.indexFrom, waitingMost: cmp.Or(t.waiting, waitingMost), intakeStep: cmp.Or(t.intake, intakeStep)}}
 }
 
 func (r *rows) count() int { return r.order.Len() }
@@ -42,7 +53,7 @@ func (r *rows) find(id api.SessionID) (place, bool) {
 	for _, c := range r.sessions.find(hash) {
 		if c.hash() == hash {
 			if e := r.slots.at(c.slot()); e.session == id {
-				return place{e, c.slot()}, true
+				return newPlace(e, c.slot()), true
 			}
 		}
 	}
@@ -50,15 +61,19 @@ func (r *rows) find(id api.SessionID) (place, bool) {
 }
 
 func (r *rows) insert(e *entry) {
-	p := place{e, r.slots.put(e)}
+	p := newPlace(e, r.slots.put(e))
 	r.order.Set(p)
 	r.sessions.add(newCandidate(hashOf(e.session), p.slot))
 }
 
 // replace puts another entry of the same session and time in the place of one.
 func (r *rows) replace(old place, e *entry) {
+	if !e.foundLike(old.entry) && !r.slots.unindexed(old.slot) {
+		r.move(old, e)
+		return
+	}
 	r.slots.set(old.slot, e)
-	r.order.Set(place{e, old.slot})
+	r.order.Set(newPlace(e, old.slot))
 }
 
 func (r *rows) remove(p place) {
@@ -69,16 +84,17 @@ func (r *rows) remove(p place) {
 		if !r.slots.sparse() {
 			return
 		}
-		r.move(r.slots.last())
+		last := r.slots.last()
+		r.move(last, last.entry)
 	}
 }
 
-// move gives a row an earlier slot.
-func (r *rows) move(p place) {
-	hash := hashOf(p.session)
-	r.sessions.remove(newCandidate(hash, p.slot))
-	r.slots.clear(p.slot)
-	p.slot = r.slots.put(p.entry)
+// move gives a row, or what takes its place, another slot.
+func (r *rows) move(old place, e *entry) {
+	hash := hashOf(old.session)
+	r.sessions.remove(newCandidate(hash, old.slot))
+	r.slots.clear(old.slot)
+	p := newPlace(e, r.slots.put(e))
 	r.sessions.add(newCandidate(hash, p.slot))
 	r.order.Set(p)
 }
@@ -89,17 +105,21 @@ type slot uint32
 // slots is a table of rows in blocks. The first free slot is taken first, and when more than half are free, rows are moved from the
 // last block to the first ones, so that blocks fall empty and their memory is returned.
 //
-// From indexFrom rows on there is an index, which is built a few rows at each change and then kept; below half of that it goes.
+// From indexFrom rows on there is an index, into which rows are put at the changes that follow; below half of that it goes.
 type slots struct {
 	bits   uint // a block has up to 1<<bits slots
 	blocks []*block
 	live   int
 	free   int // slots that a row may take, of those that blocks have
 
-	indexFrom int
-	indexing  bool
-	indexEnd  slot // where building the index has come to: the rows before are in it
-	lazy      int  // while it is not 0, rows that come are not indexed: BuildIndexes does that later
+	indexFrom, waitingMost, intakeStep int
+
+	indexing bool
+	waiting  int     // rows that are not in the index, or not yet all
+	intake   *intake // those of them that are being put in; nil for none
+	passing  bool    // over the blocks in which rows wait
+	pass     int     // the next of these
+	lazy     int     // while it is not 0, rows that come are left waiting: BuildIndexes puts them in later
 }
 
 // block is a stretch of slots.
@@ -108,19 +128,15 @@ type block struct {
 	free []uint64 // a bit a slot, set in the free ones
 	live int
 
-	index *postings // of the rows before indexEnd; nil for none
-	gone  graves    // slots whose rows were removed and are in the index yet
+	index   *postings // nil for none
+	waiting slotSet   // slots whose rows are not in the index, or not yet all
+	gone    graves    // slots whose rows were removed and are in the index yet
 }
 
 func (s *slots) at(at slot) *entry { return s.blocks[at>>s.bits].rows[at&(1<<s.bits-1)] }
 
-func (s *slots) set(at slot, e *entry) {
-	if old := s.at(at); !old.foundLike(e) {
-		s.unindex(at, old)
-		s.index(at, e)
-	}
-	s.blocks[at>>s.bits].rows[at&(1<<s.bits-1)] = e
-}
+// set puts another row in the place of one which searches find alike, or which is unindexed.
+func (s *slots) set(at slot, e *entry) { s.blocks[at>>s.bits].rows[at&(1<<s.bits-1)] = e }
 
 func (s *slots) put(e *entry) slot {
 	i := slices.IndexFunc(s.blocks, func(b *block) bool { return b.live+b.gone.count < 1<<s.bits })
@@ -130,12 +146,13 @@ func (s *slots) put(e *entry) slot {
 	}
 	at := slot(i)<<s.bits | slot(s.putIn(s.blocks[i], e))
 	s.live++
-	s.index(at, e)
-	if !s.indexing && s.live >= s.indexFrom {
-		s.indexing = true
+	if s.indexing {
+		s.wait(at)
+	} else if s.live >= s.indexFrom {
+		s.beginIndex()
 	}
 	if s.lazy == 0 {
-		s.buildIndex(indexStep)
+		s.takeIn(s.intakeStep)
 	}
 	return at
 }
@@ -162,23 +179,29 @@ func (s *slots) putIn(b *block, e *entry) int {
 
 func (s *slots) clear(at slot) {
 	b, i := s.blocks[at>>s.bits], int(at&(1<<s.bits-1))
+	if s.unindexed(at) {
+		s.release(b, i)
+	} else {
+		b.gone.add(i, s.bits)
+	}
+	if b.waiting.has(i) {
+		b.waiting.remove(i)
+		s.waiting--
+	}
 	b.rows[i] = nil
 	b.live--
 	s.live--
-	if at < s.indexEnd {
-		b.gone.bury(i, s.bits)
-	} else {
-		s.release(b, i)
-	}
 	if b.live == 0 {
 		s.unindexBlock(b)
 	} else {
-		for _, i := range b.gone.sweep(b.index, b.live) {
-			s.release(b, i)
+		if s.intake == nil || s.intake.block != b { // what was swept must not be put in after that
+			for _, i := range b.gone.sweep(b.index, b.live) {
+				s.release(b, i)
+			}
 		}
 		s.shorten(b)
 	}
-	s.buildIndex(indexStep)
+	s.takeIn(s.intakeStep)
 	for n := len(s.blocks); n > 0 && s.blocks[n-1].live == 0; n-- {
 		s.blocks[n-1] = nil
 		s.blocks = s.blocks[:n-1]
@@ -203,65 +226,16 @@ func (s *slots) shorten(b *block) {
 	}
 }
 
-// unindexBlock drops a block's index.
+// unindexBlock drops a block's index. No row of it waits.
 func (s *slots) unindexBlock(b *block) {
-	for i := range members(b.gone.slots) {
+	for i := range members(b.gone.words) {
 		s.release(b, i)
 	}
 	b.index, b.gone = nil, graves{}
+	if s.intake != nil && s.intake.block == b {
+		s.intake = nil
+	}
 	s.shorten(b)
-}
-
-// indexStep is how many rows a change adds to an index that is being built: its building is over when a seventh more rows are
-// there, and delays none of them for long.
-const indexStep = 8
-
-// indexed tells whether all rows are in the index.
-func (s *slots) indexed() bool {
-	n := len(s.blocks)
-	return s.indexing && (n == 0 || s.indexEnd >= slot(n-1)<<s.bits+slot(len(s.blocks[n-1].rows)))
-}
-
-// buildIndex adds up to n more rows to the index, or drops it when the rows have become few.
-func (s *slots) buildIndex(n int) {
-	if s.indexing && s.live < s.indexFrom/2 {
-		s.indexing, s.indexEnd = false, 0
-		for _, b := range s.blocks {
-			s.unindexBlock(b)
-		}
-	}
-	for ; n > 0 && s.indexing && !s.indexed(); n-- {
-		at := s.indexEnd
-		b, i := s.blocks[at>>s.bits], int(at&(1<<s.bits-1))
-		if i >= len(b.rows) {
-			s.indexEnd = (at>>s.bits + 1) << s.bits
-			continue
-		}
-		s.indexEnd++
-		if e := b.rows[i]; e != nil {
-			s.index(at, e)
-		}
-	}
-}
-
-// index adds a row to the index, as far as that has been built.
-func (s *slots) index(at slot, e *entry) {
-	if at >= s.indexEnd {
-		return
-	}
-	b := s.blocks[at>>s.bits]
-	if b.index == nil {
-		b.index = newPostings(s.bits)
-	}
-	var room [192]gram
-	b.index.add(appendGrams(room[:0], e), int(at&(1<<s.bits-1)))
-}
-
-func (s *slots) unindex(at slot, e *entry) {
-	if at < s.indexEnd {
-		var room [192]gram
-		s.blocks[at>>s.bits].index.remove(appendGrams(room[:0], e), int(at&(1<<s.bits-1)))
-	}
 }
 
 // sparse tells whether moving the last row makes the table smaller soon.
@@ -275,5 +249,5 @@ func (s *slots) last() place {
 	for b.rows[i] == nil {
 		i--
 	}
-	return place{b.rows[i], slot(n)<<s.bits | slot(i)}
+	return newPlace(b.rows[i], slot(n)<<s.bits|slot(i))
 }

@@ -192,7 +192,7 @@ func forward(s *search, after *entry, skip, n int) []*entry {
 	if after == nil {
 		s.all.Scan(take)
 	} else {
-		s.all.Ascend(place{entry: after}, take)
+		s.all.Ascend(newPlace(after, 0), take)
 	}
 	return rows
 }
@@ -204,7 +204,7 @@ func backward(s *search, before *entry, skip, n int) []*entry {
 	if before == nil {
 		s.all.Reverse(take)
 	} else {
-		s.all.Descend(place{entry: before}, take)
+		s.all.Descend(newPlace(before, 0), take)
 	}
 	return rows
 }

@@ -14,7 +14,7 @@ func TestRunFollowsItsMatches(t *testing.T) {
 		draw := func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "") }
 		at := func(i int, license string) *entry { return testEntry(t, i+1, license) }
 		q := Query{Search: "a", Page: 1 + draw(7), PageSize: 1 + draw(4)}.normalized()
-		all, rows := newRows(tuning{blockBits: uint(draw(4)), indexFrom: 100 * draw(2)}), make([]*entry, 60)
+		all, rows := newRows(tuning{blockBits: uint(draw(4)), indexFrom: 100 * draw(2), waiting: draw(20), intake: draw(80)}), make([]*entry, 60)
 		a := &application{organization: &organization{tuning: tuning{few: draw(40)}}, rows: all}
 		set := func(r *run) {
 			// Changes cluster, so that runs lose all that they hold, are overtaken, and shrink to nothing.

@@ -95,12 +95,32 @@ func (b *block) search(q *Query, found []uint64) (count int, in Categories) {
 		}
 	}
 	if in != 0 {
-		b.gone.subtract(found)
+		without(found, b.gone.words)
+	}
+	for i := range members(b.waiting.words) {
+		e := b.rows[i]
+		if !e.contains(q.Search, q.Categories) {
+			continue
+		}
+		found[i/64] |= 1 << (i % 64)
+		for _, category := range categories {
+			if q.Categories&category&^in != 0 && e.contains(q.Search, category) {
+				in |= category
+			}
+		}
+	}
+	if in != 0 {
 		for _, word := range found {
 			count += bits.OnesCount64(word)
 		}
 	}
 	return count, in
+}
+
+func without(found, slots []uint64) {
+	for i, word := range slots {
+		found[i] &^= word
+	}
 }
 
 // ranked is an entry with what mostly decides its place in the order at hand.
