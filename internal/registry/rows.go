@@ -119,7 +119,9 @@ type slots struct {
 	intake   *intake // those of them that are being put in; nil for none
 	passing  bool    // over the blocks in which rows wait
 	pass     int     // the next of these
-	lazy     int     // while it is not 0, rows that come are left waiting: BuildIndexes puts them in later
+	pairs    []pair  // memory for intakes, for as long as the pass takes
+	spare    []pair
+	lazy     int // while it is not 0, rows that come are left waiting: BuildIndexes puts them in later
 }
 
 // block is a stretch of slots.

@@ -68,13 +68,12 @@ type intake struct {
 }
 
 // newIntake is of the first rows of a block that wait, up to intakeMost. What they have of single bytes is put in at once.
-func newIntake(b *block, slotBits uint) *intake {
+func (s *slots) newIntake(b *block) *intake {
 	if b.index == nil {
-		b.index = newPostings(slotBits)
+		b.index = newPostings(s.bits)
 	}
-	in := &intake{block: b, slots: make([]uint64, words(slotBits))}
-	const usual = 48 // pairs of a row
-	pairs, n := make([]pair, 0, usual*min(intakeMost, b.waiting.count)), 0
+	in := &intake{block: b, slots: make([]uint64, words(s.bits))}
+	pairs, n := s.pairs[:0], 0
 	var room [192]gram
 	for i := range members(b.waiting.words) {
 		if n++; n > intakeMost {
@@ -83,20 +82,21 @@ func newIntake(b *block, slotBits uint) *intake {
 		in.slots[i/64] |= 1 << (i % 64)
 		for _, g := range appendGrams(room[:0], b.rows[i]) {
 			if g.isByte() {
-				b.index.of(g).add([]uint16{uint16(i)}, slotBits) // there are so few of these that they are at hand
+				b.index.of(g).add([]uint16{uint16(i)}, s.bits) // there are so few of these that they are at hand
 			} else {
 				pairs = append(pairs, newPair(g, i))
 			}
 		}
 	}
-	in.pairs = slices.Compact(sortPairs(pairs)) // a text may have a gram twice
+	s.pairs, s.spare = sortPairs(pairs, s.spare)
+	in.pairs = slices.Compact(s.pairs) // a text may have a gram twice
 	return in
 }
 
-// sortPairs sorts pairs by their grams, those of one gram as they came: by slots. It uses their memory.
-func sortPairs(pairs []pair) []pair {
+// sortPairs sorts pairs by their grams, those of one gram as they came: by slots. It uses the memory of both, and returns it.
+func sortPairs(pairs, other []pair) (sorted, spare []pair) {
 	const digit = 9 // bits; a gram has three of them
-	other := make([]pair, len(pairs))
+	other = slices.Grow(other[:0], len(pairs))[:len(pairs)]
 	for shift := 16; shift < 16+3*digit; shift += digit {
 		var ends [1 << digit]int
 		for _, p := range pairs {
@@ -114,7 +114,7 @@ func sortPairs(pairs []pair) []pair {
 		}
 		pairs, other = other, pairs
 	}
-	return pairs
+	return pairs, other
 }
 
 // step puts in n pairs, and tells whether those were the last.
@@ -156,9 +156,12 @@ func (s *slots) beginIndex() {
 	}
 }
 
+func (s *slots) endPass() { s.passing, s.pairs, s.spare = false, nil, nil }
+
 // endIndex drops the index.
 func (s *slots) endIndex() {
-	s.indexing, s.waiting, s.passing = false, 0, false
+	s.indexing, s.waiting = false, 0
+	s.endPass()
 	for _, b := range s.blocks {
 		b.waiting = slotSet{}
 		s.unindexBlock(b)
@@ -197,9 +200,9 @@ func (s *slots) nextIntake() *intake {
 			s.pass++
 		}
 		if b.waiting.count > 0 {
-			return newIntake(b, s.bits)
+			return s.newIntake(b)
 		}
 	}
-	s.passing = false
+	s.endPass()
 	return nil
 }
