@@ -12,8 +12,11 @@ import (
 const (
 	waitingMost = 1024 // so many wait before they are put in; in an application of few rows fewer
 	waitingPart = 32   // of the rows
-	intakeMost  = 1024 // rows are put in together, which keeps others waiting for a millisecond while they are read
-	intakeStep  = 512  // pairs are put in by a change: ten rows or so, for each that comes
+
+	// intakeMost pairs are put in together, of a thousand rows as they mostly are: to read and to sort them takes a millisecond, in which
+	// others wait. intakeStep are put in by a change: of ten rows or so, for each that comes.
+	intakeMost = 48 << 10
+	intakeStep = 512
 )
 
 // slotSet is a set of a block's slots.
@@ -67,16 +70,17 @@ type intake struct {
 	pairs []pair // that are left, by grams
 }
 
-// newIntake is of the first rows of a block that wait, up to intakeMost. What they have of single bytes is put in at once.
-func (s *slots) newIntake(b *block) *intake {
+// newIntake is of the first rows of a block that wait, and tells whether they are all. What they have of single bytes is put in at once.
+func (s *slots) newIntake(b *block) (in *intake, all bool) {
 	if b.index == nil {
 		b.index = newPostings(s.bits)
 	}
-	in := &intake{block: b, slots: make([]uint64, words(s.bits))}
-	pairs, n := s.pairs[:0], 0
+	in = &intake{block: b, slots: make([]uint64, words(s.bits))}
+	pairs := s.pairs[:0]
+	all = true
 	var room [192]gram
 	for i := range members(b.waiting.words) {
-		if n++; n > intakeMost {
+		if all = len(pairs) < intakeMost; !all {
 			break
 		}
 		in.slots[i/64] |= 1 << (i % 64)
@@ -90,7 +94,7 @@ func (s *slots) newIntake(b *block) *intake {
 	}
 	s.pairs, s.spare = sortPairs(pairs, s.spare)
 	in.pairs = slices.Compact(s.pairs) // a text may have a gram twice
-	return in
+	return in, all
 }
 
 // sortPairs sorts pairs by their grams, those of one gram as they came: by slots. It uses the memory of both, and returns it.
@@ -196,12 +200,15 @@ func (s *slots) nextIntake() *intake {
 	}
 	for s.pass < len(s.blocks) {
 		b := s.blocks[s.pass]
-		if b.waiting.count <= intakeMost {
+		if b.waiting.count == 0 {
+			s.pass++
+			continue
+		}
+		in, all := s.newIntake(b)
+		if all {
 			s.pass++
 		}
-		if b.waiting.count > 0 {
-			return s.newIntake(b)
-		}
+		return in
 	}
 	s.endPass()
 	return nil
