@@ -36,11 +36,11 @@ const Unlimited = -1
 type tuning struct {
 	margin    int  // how many matches a searching live query keeps on either side of its page: 16 KiB at most
 	blockBits uint // the binary logarithm of the slots of a block, of which an application has as many as it needs
-	waiting   int  // how many rows that came wait for the index at most, and by how many pairs it grows at a change; 0 = as measured
-	intake    int
-	indexFrom int // from how many rows on an application has an index; fewer are scanned in less than a millisecond
-	few       int // how many candidates of the index may be sorted rather than looked for in the order of all rows
-	long      int // from how many rows on a walk along the order waits until no other such walk is under way
+	waiting   int  // how many rows wait until they are put into the index; 0 = waitingMost
+	intake    int  // how many pairs of a gram and a row a change puts in; 0 = intakeStep
+	indexFrom int  // from how many rows on an application has an index; fewer are scanned in less than a millisecond
+	few       int  // how many candidates of the index may be sorted rather than looked for in the order of all rows
+	long      int  // from how many rows on a walk along the order waits until no other such walk is under way
 }
 
 var defaultTuning = tuning{margin: 1024, blockBits: 16, indexFrom: 2_000, few: 32_000, long: 50_000}
