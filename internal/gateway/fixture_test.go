@@ -176,12 +176,14 @@ func newFixtureOn(t testing.TB, limits Limits, l net.Listener, unparked bool, be
 	return f
 }
 
-// idle returns when no worker serves a session.
-func (f *fixture) idle() {
+// whenIdle does something while no worker serves a session, and none begins to.
+func (f *fixture) whenIdle(do func()) {
 	l := f.g.lot
 	for busy := true; busy; time.Sleep(time.Millisecond) {
 		l.mu.Lock()
-		busy = l.lines[lineOpen].workers+l.lines[lineHello].workers > 0
+		if busy = l.lines[lineOpen].workers+l.lines[lineHello].workers > 0; !busy {
+			do()
+		}
 		l.mu.Unlock()
 	}
 }
