@@ -66,7 +66,7 @@ func (p pair) gram() gram { return gram(p >> 16) }
 // intake is a block's rows that are being put into its index. Until all of each is in, they wait.
 type intake struct {
 	block *block
-	slots []uint64
+	slots slotSet
 	pairs []pair // that are left, by grams
 }
 
@@ -75,7 +75,7 @@ func (s *slots) newIntake(b *block) (in *intake, all bool) {
 	if b.index == nil {
 		b.index = newPostings(s.bits)
 	}
-	in = &intake{block: b, slots: make([]uint64, words(s.bits))}
+	in = &intake{block: b}
 	pairs := s.pairs[:0]
 	all = true
 	var room [192]gram
@@ -83,7 +83,7 @@ func (s *slots) newIntake(b *block) (in *intake, all bool) {
 		if all = len(pairs) < intakeMost; !all {
 			break
 		}
-		in.slots[i/64] |= 1 << (i % 64)
+		in.slots.add(i, s.bits)
 		for _, g := range appendGrams(room[:0], b.rows[i]) {
 			if g.isByte() {
 				b.index.of(g).add([]uint16{uint16(i)}, s.bits) // there are so few of these that they are at hand
@@ -142,7 +142,7 @@ func (s *slots) unindexed(at slot) bool {
 }
 
 func (s *slots) takenIn(b *block, i int) bool {
-	return s.intake != nil && s.intake.block == b && s.intake.slots[i/64]&(1<<(i%64)) != 0
+	return s.intake != nil && s.intake.block == b && s.intake.slots.has(i)
 }
 
 // indexed tells whether the index can be searched.
@@ -184,7 +184,7 @@ func (s *slots) takeIn(n int) (more bool) {
 		}
 	}
 	if in := s.intake; in.step(n) {
-		s.waiting -= in.block.waiting.subtract(in.slots)
+		s.waiting -= in.block.waiting.subtract(in.slots.words)
 		s.intake = nil
 	}
 	return true
