@@ -125,6 +125,9 @@ func (r *benchResult) gatewayTable(t *table, row func(name string, q quantiles, 
 		row("storm: echo of the held", s.During.Echo, fmt.Sprintf("of %d, %d lost", s.Held, s.HeldLost))
 		row("storm: welcome to added", s.Stream.Added, fmt.Sprintf("longest gap of the first page %.0f ms", s.Stream.Gap))
 		row("storm: list", s.During.List, "")
+		if c := s.Bare; c != nil {
+			t.add("storm: bare server", "", "", "", "").set(4, fmt.Sprintf("%.0f a second", c.PerSecond))
+		}
 	}
 	if d := r.Drain; d != nil {
 		t.add("drain", "", "", "", "").set(4, fmt.Sprintf("%d told in %.2f s, exit %d after %.2f s, %d records open",

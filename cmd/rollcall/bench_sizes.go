@@ -16,7 +16,7 @@ import (
 // sizesFlags are of measurements at sizes that no process can hold sockets for.
 type sizesFlags struct {
 	Rows     []int         `placeholder:"N,…" help:"Measure list, search and watch over so many synthetic sessions, which have no sockets; several sizes, one after the other."`
-	Compare  bool          `help:"With --rows: measure the same list and search as SQL on SQLite, and on PostgreSQL when it is installed."`
+	Compare  bool          `help:"With --rows: measure the same list and search as SQL on SQLite, and on PostgreSQL when it is installed. With storm: let the same clients also storm a server that does nothing but answer them."`
 	Charts   string        `placeholder:"DIR" help:"With --rows or --populations: also write the numbers and charts of them into the directory."`
 	From     string        `placeholder:"FILE" help:"With --charts: draw an earlier bench.json instead of measuring."`
 	Watchers int           `default:"1000" help:"With --rows: streams that watch."`
@@ -40,8 +40,8 @@ func (f sizesFlags) validate(c benchCmd) error {
 		return errors.New("--rows fills a server of its own: leave out --url")
 	case f.From != "" && (f.Charts == "" || sized):
 		return errors.New("--from draws charts and measures nothing: give --charts and leave out --rows")
-	case !sized && f.Compare:
-		return errors.New("--compare takes --rows as well")
+	case !sized && f.Compare && !slices.Contains(c.Only, benchStorm):
+		return errors.New("--compare takes --rows or storm as well")
 	case !sized && f.Charts != "" && f.From == "" && len(c.Populations) == 0:
 		return errors.New("--charts takes --rows, --populations or --from as well")
 	case f.Watchers < 1 || f.Queries < 1 || f.Changes < 1 || f.Window <= 0:

@@ -33,6 +33,7 @@ type stormResult struct {
 	Waited    float64         `json:"serverWaitedCores"` // was ready to run, and did not get
 	Listed    int             `json:"listedAfter"`
 	Expected  int             `json:"expectedAfter"`
+	Bare      *bareResult     `json:"bare,omitempty"`
 }
 
 // bystanderResult is what others than the storm's clients feel, over some time.
@@ -75,7 +76,19 @@ func (s *stormScene) stop() {
 	}
 }
 
+// storm makes the measurement; with --compare also of a bare server, right after it.
 func (b *bench) storm(ctx context.Context, errs io.Writer) (*stormResult, error) {
+	r, err := b.ownStorm(ctx, errs)
+	if err != nil || !b.cmd.Compare {
+		return r, err
+	}
+	if r.Bare, err = b.bareStorm(ctx, errs); err == nil && r.Bare.PerSecond > 0 {
+		r.Bare.Share = r.PerSecond / r.Bare.PerSecond
+	}
+	return r, err
+}
+
+func (b *bench) ownStorm(ctx context.Context, errs io.Writer) (*stormResult, error) {
 	srv, err := b.serve(ctx, serverOrder{}, errs)
 	if err != nil {
 		return nil, err

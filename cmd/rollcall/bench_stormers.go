@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"math/rand/v2"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,27 +25,6 @@ type stormReport struct {
 // stormPatience is how long a client tries to come back.
 const stormPatience = 60 * time.Second
 
-type benchStormersCmd struct{}
-
-// Run opens the sessions that it is told to, lets them come back for every null, and holds them until its input ends.
-func (benchStormersCmd) Run(ctx context.Context, io *stdio) error {
-	in, out := json.NewDecoder(io.in), json.NewEncoder(io.out)
-	order, d, hellos, err := takeOrder(in)
-	if err != nil {
-		return err
-	}
-	h := &holders{}
-	if err := out.Encode(h.open(ctx, d, hellos, order.Concurrency)); err != nil {
-		return err
-	}
-	defer h.wg.Wait()
-	defer h.drop()
-	return eachNull(in, func() error {
-		s := storm{dial: d, holders: h, report: stormReport{Told: map[string]int{}}}
-		return out.Encode(s.rage(ctx, hellos))
-	})
-}
-
 // eachNull calls do for every null of the input, until it ends.
 func eachNull(in *json.Decoder, do func() error) error {
 	for {
@@ -60,77 +37,6 @@ func eachNull(in *json.Decoder, do func() error) error {
 		if err := do(); err != nil {
 			return err
 		}
-	}
-}
-
-// storm is all clients of a process coming back.
-type storm struct {
-	dial    *dialer
-	holders *holders
-
-	mu     sync.Mutex
-	report stormReport
-}
-
-// rage cuts every connection; each client comes back the moment that it lost its own.
-func (s *storm) rage(ctx context.Context, hellos [][]byte) stormReport {
-	ctx, cancel := context.WithTimeout(ctx, stormPatience)
-	defer cancel()
-	s.holders.mu.Lock()
-	cut := s.holders.wires
-	s.holders.wires = nil
-	s.holders.mu.Unlock()
-	var coming sync.WaitGroup
-	s.report.Start = time.Now()
-	for i, hello := range hellos {
-		if i < len(cut) {
-			cut[i].close()
-		}
-		at := time.Now()
-		coming.Go(func() { s.comeBack(ctx, hello, at) })
-	}
-	coming.Wait()
-	return s.report
-}
-
-// comeBack connects again as page 3 of the specification advises clients to: at once, then when it was told to, else with backoff.
-func (s *storm) comeBack(ctx context.Context, hello []byte, cut time.Time) {
-	for delay := time.Second; ; delay = min(2*delay, time.Minute) {
-		w, _, err := s.dial.open(ctx, hello)
-		welcomed := time.Now()
-		if err == nil {
-			s.holders.take(w)
-		}
-		s.note(err, cut, welcomed)
-		if err == nil || ctx.Err() != nil {
-			return
-		}
-		wait := delay/2 + rand.N(delay/2)
-		if no := (*refusedError)(nil); errors.As(err, &no) && no.wait > 0 {
-			wait = no.wait
-		}
-		if pause(ctx, wait) != nil {
-			return
-		}
-	}
-}
-
-func (s *storm) note(err error, cut, welcomed time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.report.Dials++
-	if err == nil {
-		s.report.Cut = append(s.report.Cut, cut.Sub(s.report.Start))
-		s.report.Welcome = append(s.report.Welcome, welcomed.Sub(cut))
-		return
-	}
-	kind := "broken"
-	if no := (*refusedError)(nil); errors.As(err, &no) {
-		kind = strconv.Itoa(no.code)
-	}
-	s.report.Told[kind]++
-	if s.report.FirstErr == "" {
-		s.report.FirstErr = err.Error()
 	}
 }
 

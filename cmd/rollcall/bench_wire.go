@@ -42,6 +42,9 @@ const (
 	wireTimeout     = 30 * time.Second // a storm's hellos may queue
 )
 
+// sourceAddress returns the address of the n-th connection.
+func sourceAddress(n int) [4]byte { return [4]byte{127, 0, 0, byte(2 + n%sourceAddresses)} }
+
 func newDialer(base string) (*dialer, error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Scheme != "http" {
@@ -66,7 +69,8 @@ func (d *dialer) open(ctx context.Context, hello []byte) (w *wire, welcome api.W
 func (d *dialer) dial(ctx context.Context, path, query string, up ws.Dialer, begin func(*wire) error) (*wire, error) {
 	nd := net.Dialer{Timeout: wireTimeout}
 	if host, err := netip.ParseAddr(d.target.Hostname()); err == nil && host.Is4() && host.IsLoopback() && severalLoopbacks {
-		nd.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+d.next.Add(1)%sourceAddresses))}
+		from := sourceAddress(int(d.next.Add(1)))
+		nd.LocalAddr = &net.TCPAddr{IP: from[:]}
 	}
 	conn, err := nd.DialContext(ctx, "tcp", d.target.Host)
 	if err != nil {
@@ -113,21 +117,37 @@ func (w *wire) welcome() (welcome api.Welcome, err error) {
 		if err != nil {
 			return welcome, err
 		}
-		if bytes.Contains(frame, []byte(`"type":"welcome"`)) {
+		if isWelcome(frame) {
 			return welcome, json.Unmarshal(frame, &welcome)
 		}
-		if bytes.Contains(frame, []byte(`"type":"disconnect"`)) {
-			var d api.Disconnect
-			_ = json.Unmarshal(frame, &d) // 0 says so
-			return welcome, &refusedError{code: int(d.Code), wait: time.Duration(d.RetryAfterMs) * time.Millisecond, text: string(frame)}
+		if refused := refusalIn(frame); refused != nil {
+			return welcome, refused
 		}
 	}
 }
 
-// text sends a text frame in one write. The mask is zero: it hides nothing on loopback, and costs nothing.
+func isWelcome(frame []byte) bool { return bytes.Contains(frame, []byte(`"type":"welcome"`)) }
+
+// refusalIn reads a disconnect frame; nil when the frame is another one.
+func refusalIn(frame []byte) *refusedError {
+	if !bytes.Contains(frame, []byte(`"type":"disconnect"`)) {
+		return nil
+	}
+	var d api.Disconnect
+	_ = json.Unmarshal(frame, &d) // 0 says so
+	return &refusedError{code: int(d.Code), wait: time.Duration(d.RetryAfterMs) * time.Millisecond, text: string(frame)}
+}
+
+// text sends a text frame in one write.
 func (w *wire) text(payload []byte) error { return w.send(ws.OpText, payload) }
 
 func (w *wire) send(op ws.OpCode, payload []byte) error {
+	_, err := w.conn.Write(clientFrame(op, payload))
+	return err
+}
+
+// clientFrame returns a frame. Its mask is zero: it hides nothing on loopback, and costs nothing.
+func clientFrame(op ws.OpCode, payload []byte) []byte {
 	frame := make([]byte, 0, len(payload)+14)
 	frame = append(frame, 0x80|byte(op))
 	switch n := len(payload); {
@@ -137,8 +157,7 @@ func (w *wire) send(op ws.OpCode, payload []byte) error {
 		frame = binary.BigEndian.AppendUint16(append(frame, 0x80|126), uint16(n)) // frames are at most 16 KiB
 	}
 	frame = append(frame, 0, 0, 0, 0)
-	_, err := w.conn.Write(append(frame, payload...))
-	return err
+	return append(frame, payload...)
 }
 
 // errClosed is a close frame from the server.
@@ -165,22 +184,35 @@ func (w *wire) frame() ([]byte, error) {
 
 // read takes one unfragmented frame.
 func (w *wire) read() (ws.OpCode, []byte, error) {
-	if err := w.need(2); err != nil {
-		return 0, nil, err
-	}
-	op, n, head := ws.OpCode(w.buf[w.r]&0x0f), int(w.buf[w.r+1]&0x7f), 2
-	if n == 126 {
-		if err := w.need(4); err != nil {
+	for {
+		op, payload, n := frameAt(w.buf[w.r:w.w])
+		if n <= w.w-w.r {
+			w.r += n
+			return op, payload, nil
+		}
+		if err := w.need(n); err != nil {
 			return 0, nil, err
 		}
-		n, head = int(binary.BigEndian.Uint16(w.buf[w.r+2:])), 4
 	}
-	if err := w.need(head + n); err != nil {
-		return 0, nil, err
+}
+
+// frameAt returns the server's frame that data begins with, and its length; more than there is when it is not whole, and then that
+// much is needed to tell more.
+func frameAt(data []byte) (op ws.OpCode, payload []byte, length int) {
+	if len(data) < 2 {
+		return 0, nil, 2
 	}
-	payload := w.buf[w.r+head : w.r+head+n]
-	w.r += head + n
-	return op, payload, nil
+	n, head := int(data[1]&0x7f), 2
+	if n == 126 {
+		if head = 4; len(data) < head {
+			return 0, nil, head
+		}
+		n = int(binary.BigEndian.Uint16(data[2:]))
+	}
+	if length = head + n; len(data) < length {
+		return 0, nil, length
+	}
+	return ws.OpCode(data[0] & 0x0f), data[head:length], length
 }
 
 // need makes n bytes available from r.

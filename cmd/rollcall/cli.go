@@ -46,6 +46,7 @@ type cli struct {
 	BenchWatchers benchWatchersCmd `cmd:"" hidden:""`
 	BenchStormers benchStormersCmd `cmd:"" hidden:""`
 	BenchHeld     benchHeldCmd     `cmd:"" hidden:""`
+	BenchBare     benchBareCmd     `cmd:"" hidden:""`
 }
 
 // stdio is where a command reads and writes.
