@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,22 +25,26 @@ import (
 // or were taken over is the newcomer closed, at once.
 //
 // It lets newcomers in no faster than they are served, while those that it has let in are seen to work: of thousands that come at
-// once each would have a goroutine ready to run, and open sessions and operators would wait behind all of them. The others wait in
-// the kernel. Who is let in and asks for nothing is not waited for.
+// once each would have a goroutine ready to run, and open sessions and operators would wait behind all of them. The others stand in
+// line here, as long as there are places for them, and only then in the kernel: its line is 4096 long on most systems, and whoever
+// finds it full tries again after one second, then three, seven and fifteen. Who is let in and asks for nothing is not waited for.
 //
 // It counts plain HTTP connections by what net/http reports of them; those that were taken over are counted by who has them, so
 // that connections need no wrapping, which would hide from them what TCP can do.
 type door struct {
 	net.Listener
-	places int        // at once
-	kept   func() int // how many were taken over and are open
+	secure *tls.Config // of connections that are let in; nil = plain
+	places int         // at once
+	kept   func() int  // how many were taken over and are open
 	log    *slog.Logger
 	rushed func() // called when a newcomer has to wait for others; nil = nobody cares
 
 	refused, slow, acceptErrors prometheus.Counter
 	failing                     atomic.Bool // the last Accept failed
+	closed                      atomic.Bool
 
 	mu      sync.Mutex
+	line    list.List           // of net.Conn: accepted and not let in, the first one first
 	plain   map[net.Conn]*visit // every connection that is not taken over
 	waiting list.List           // of net.Conn: those of plain without a handler, the longest first
 	fresh   list.List           // of *visit: those whose first request is not dealt with and that are not older than freshFor, or nearly
@@ -52,6 +57,8 @@ const (
 	freshLimit = 32
 	// freshFor is how long a newcomer is waited for: silent ones slow the door down to freshLimit in this time.
 	freshFor = 10 * time.Millisecond
+	// lineLook is how long a newcomer who has been served may go unnoticed while the door waits for others to stand in line.
+	lineLook = time.Millisecond
 )
 
 // visit is one plain connection.
@@ -75,45 +82,115 @@ func newDoor(l net.Listener, name string, n int, kept func() int, slow prometheu
 		ConstLabels: label, Help: "Open HTTP connections, without those that became sessions or streams."}, func() float64 {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		return float64(len(d.plain))
+		return float64(len(d.plain) + d.line.Len())
 	}))
 	return d
 }
 
 // Accept returns the next connection for which there is room. An error of the system, such as EMFILE, is the caller's: http.Server
-// waits, for up to a second, and tries again.
+// waits, for up to a second, and tries again. It is called by one goroutine at a time.
 func (d *door) Accept() (net.Conn, error) {
 	for {
-		d.pace()
-		conn, err := d.Listener.Accept()
+		conn, err := d.next()
 		if err != nil {
 			d.noteFailure(err)
 			return nil, err
 		}
 		d.failing.Store(false)
-		if d.makeRoom() {
+		switch {
+		case !d.makeRoom():
+			abort(conn)
+		case d.secure != nil:
+			return tls.Server(conn, d.secure), nil
+		default:
 			return conn, nil
 		}
-		abort(conn)
 	}
 }
 
-// pace returns when there is time for one more newcomer.
-func (d *door) pace() {
+// next returns the first newcomer, when there is time for one more.
+func (d *door) next() (net.Conn, error) {
 	for {
 		wait := d.untilFree(time.Now())
-		if wait <= 0 {
-			return
+		conn := d.first(wait <= 0)
+		switch {
+		case d.closed.Load():
+			d.sendAway(conn)
+			return nil, net.ErrClosed
+		case conn != nil:
+			return conn, nil
+		case wait <= 0:
+			if l, ok := d.Listener.(deadliner); ok {
+				_ = l.SetDeadline(time.Time{}) // it is closed, which Accept tells
+			}
+			return d.Listener.Accept()
 		}
 		if d.rushed != nil {
 			d.rushed()
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-d.served:
-		case <-timer.C:
+		if !d.lineUp(min(wait, lineLook)) {
+			d.pause(wait)
 		}
-		timer.Stop()
+	}
+}
+
+// deadliner is a listener that can be asked whether there is somebody; *net.TCPListener is.
+type deadliner interface{ SetDeadline(time.Time) error }
+
+// first takes the first one out of the line; nil when there is none, or now is false.
+func (d *door) first(now bool) net.Conn {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !now || d.line.Len() == 0 {
+		return nil
+	}
+	conn, _ := d.line.Remove(d.line.Front()).(net.Conn)
+	return conn
+}
+
+// lineUp waits for a newcomer to stand in line; false when there is no place for one, or none can come.
+func (d *door) lineUp(wait time.Duration) bool {
+	l, ok := d.Listener.(deadliner)
+	if !ok || !d.hasPlace() || l.SetDeadline(time.Now().Add(wait)) != nil {
+		return false
+	}
+	conn, err := d.Listener.Accept()
+	if err != nil {
+		return errors.Is(err, os.ErrDeadlineExceeded) // what else there is, is told when the line has come to its end
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.line.PushBack(conn)
+	return true
+}
+
+func (d *door) hasPlace() bool {
+	kept := d.kept()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return kept+len(d.plain)+d.line.Len() < d.places
+}
+
+// pause returns when somebody was served, or the time is over.
+func (d *door) pause(wait time.Duration) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-d.served:
+	case <-timer.C:
+	}
+}
+
+// Close has Accept fail, and whoever stands in line leave.
+func (d *door) Close() error {
+	d.closed.Store(true)
+	return d.Listener.Close()
+}
+
+// sendAway closes a connection, unless it is nil, and those in line.
+func (d *door) sendAway(conn net.Conn) {
+	for ; conn != nil; conn = d.first(true) {
+		abort(conn)
 	}
 }
 

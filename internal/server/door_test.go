@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,7 @@ import (
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
+	close  sync.Once
 	errs   atomic.Int64 // how many Accepts fail still
 	failed atomic.Int64
 }
@@ -39,8 +41,35 @@ func (p *pipes) Accept() (net.Conn, error) {
 		return nil, net.ErrClosed
 	}
 }
-func (p *pipes) Close() error   { close(p.closed); return nil }
+func (p *pipes) Close() error   { p.close.Do(func() { close(p.closed) }); return nil }
 func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// patientPipes can be asked whether there is somebody.
+type patientPipes struct {
+	*pipes
+	deadline time.Time
+}
+
+func patient(p *pipes) net.Listener { return &patientPipes{pipes: p} }
+
+func (p *patientPipes) SetDeadline(t time.Time) error {
+	p.deadline = t
+	return nil
+}
+
+func (p *patientPipes) Accept() (net.Conn, error) {
+	if p.deadline.IsZero() || p.errs.Load() > 0 {
+		return p.pipes.Accept()
+	}
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	case <-time.After(time.Until(p.deadline)):
+		return nil, os.ErrDeadlineExceeded
+	}
+}
 
 // doorFixture is an HTTP server behind a door. Its handler answers "ok" to everything, without reading bodies; but /read reads
 // them, /big answers much, /long takes 2 s, and /busy answers when the test ends.
@@ -54,13 +83,17 @@ type doorFixture struct {
 }
 
 func newDoorFixture(t *testing.T, n int, kept func() int) *doorFixture {
+	return newDoorFixtureOf(t, func(p *pipes) net.Listener { return p }, n, kept)
+}
+
+func newDoorFixtureOf(t *testing.T, listener func(*pipes) net.Listener, n int, kept func() int) *doorFixture {
 	f := &doorFixture{T: t, pipes: &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}, reg: prometheus.NewRegistry(),
 		log: &strings.Builder{}}
 	log := slog.New(slog.NewTextHandler(f.log, nil))
 	heads := prometheus.NewCounter(prometheus.CounterOpts{Name: "heads"})
 	f.slow = prometheus.NewCounter(prometheus.CounterOpts{Name: "bodies"})
 	f.reg.MustRegister(heads, f.slow)
-	f.door = newDoor(f.pipes, "connections", n, kept, heads, f.reg, log)
+	f.door = newDoor(listener(f.pipes), "connections", n, kept, heads, f.reg, log)
 	over := make(chan struct{})
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -193,7 +226,6 @@ func TestDoorMakesRoom(t *testing.T) {
 	})
 }
 
-// TestDoorCountsTheKept: connections that were taken over take places, and never make room.
 // TestDoorPaces: newcomers that ask are let in as fast as they are served; those that are silent hold the others up for a moment,
 // and only a moment.
 func TestDoorPaces(t *testing.T) {
@@ -224,6 +256,59 @@ func TestDoorPaces(t *testing.T) {
 	})
 }
 
+// TestDoorLinesUp: newcomers that come faster than they are served are accepted as long as there are places, let in in the order in
+// which they came, and leave when the door closes.
+func TestDoorLinesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const inLine = freshLimit + 10 // as many as are let in at once, and ten who ask
+		f := newDoorFixtureOf(t, patient, freshLimit+inLine, func() int { return 0 })
+		start := time.Now()
+		var all []*peer
+		for range freshLimit + inLine {
+			all = append(all, f.dial())
+		}
+		if took := time.Since(start); took > 0 {
+			t.Fatalf("standing in line took %s", took)
+		}
+		outside, theirs := net.Pipe()
+		var dialling sync.WaitGroup
+		dialling.Go(func() { f.conns <- theirs })
+		synctest.Wait()
+		f.want(map[string]float64{"rollcall_http_connections": freshLimit + inLine, "rollcall_limit_refusals_total": 0})
+		for i, p := range all[2*freshLimit:] {
+			if got := p.get("/"); got != 200 || time.Since(start) != 2*freshFor {
+				t.Errorf("number %d of those who ask was answered %d after %s, want 200 after %s", i, got, time.Since(start), 2*freshFor)
+			}
+		}
+		dialling.Wait()
+		if last := (&peer{outside, bufio.NewReader(outside)}); last.get("/") != 200 {
+			t.Error("who found no place in line was not let in")
+		}
+		if all[0].open() || !all[1].open() {
+			t.Error("the one that was silent for longest has not made room, alone")
+		}
+		f.want(map[string]float64{"rollcall_http_connections": freshLimit + inLine, "rollcall_limit_refusals_total": 1})
+	})
+	synctest.Test(t, func(t *testing.T) {
+		f := newDoorFixtureOf(t, patient, 100, func() int { return 0 })
+		for range freshLimit {
+			f.dial()
+		}
+		inLine := f.dial()
+		f.errs.Store(3) // it goes on with those who stand in line, and does not spin
+		time.Sleep(2 * time.Millisecond)
+		if failed := f.failed.Load(); failed != 1 || !inLine.open() {
+			t.Errorf("%d Accepts failed while the door was waiting, want 1; the line stands: %v", failed, inLine.open())
+		}
+		_ = f.door.Close()
+		time.Sleep(freshFor)
+		if inLine.open() {
+			t.Error("who stands in line was not sent away when the door closed")
+		}
+	})
+}
+
+// TestDoorCountsTheKept: connections that were taken over take places, and never make room.
 func TestDoorCountsTheKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		kept := 2

@@ -52,7 +52,7 @@ func (s *Server) listen(ctx context.Context) (err error) {
 			return fmt.Errorf("tls-cert, tls-key: %w", err)
 		}
 		// HTTP/1.1 only: a WebSocket takes its connection over, which HTTP/2 does not allow.
-		s.listener.Listener = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}})
+		s.listener.secure = &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}}
 	}
 	if s.cfg.OpsListen == "" {
 		return nil
