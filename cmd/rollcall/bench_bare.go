@@ -88,6 +88,7 @@ type bareResult struct {
 	Seconds   float64 `json:"seconds"`
 	PerSecond float64 `json:"perSecond"`
 	Cores     float64 `json:"serverCores"`
+	Stolen    float64 `json:"stolenCores"`
 	Share     float64 `json:"share"` // of its rate that Rollcall reached
 }
 
@@ -113,7 +114,7 @@ func (b *bench) bareStorm(ctx context.Context, errs io.Writer) (*bareResult, err
 	if err := pause(ctx, stormBefore); err != nil {
 		return nil, err
 	}
-	m := bare.startMeter()
+	m, start, stolen := bare.startMeter(), time.Now(), stolenTime()
 	reports, err := crowd.stormNow()
 	if err != nil {
 		return nil, err
@@ -125,6 +126,7 @@ func (b *bench) bareStorm(ctx context.Context, errs io.Writer) (*bareResult, err
 		return nil, fmt.Errorf("%d of %d clients did not come back to the bare server: %s", storm.Missing, storm.Sessions, storm.FirstErr)
 	}
 	r := &bareResult{Seconds: storm.Seconds, PerSecond: storm.PerSecond}
+	r.Stolen = (stolenTime() - stolen).Seconds() / time.Since(start).Seconds()
 	r.Cores, _, err = m.cores()
 	return r, err
 }

@@ -32,6 +32,22 @@ func (m *meter) cores() (used, waited float64, err error) {
 	return (u - m.used).Seconds() / seconds, max(0, (w-m.waited).Seconds()/seconds), errors.Join(m.err, err)
 }
 
+// stolenTime returns for how long the processors of this virtual machine were ready to run and the host ran something else, since the
+// start (proc_stat(5)); 0 where the system does not tell.
+func stolenTime() time.Duration {
+	data, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	all, _, _ := strings.Cut(string(data), "\n")
+	fields := strings.Fields(all) // cpu user nice system idle iowait irq softirq steal …
+	if len(fields) < 9 {
+		return 0
+	}
+	ticks, _ := strconv.ParseInt(fields[8], 10, 64) // 0 says that it is not known
+	return time.Duration(ticks) * clockTick
+}
+
 // clockTick is the unit of processor times in /proc: USER_HZ, which is 100 on every architecture that Go runs on.
 const clockTick = 10 * time.Millisecond
 

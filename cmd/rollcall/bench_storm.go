@@ -31,6 +31,7 @@ type stormResult struct {
 	Stream    stormStream     `json:"stream"`
 	Cores     float64         `json:"serverCores"`
 	Waited    float64         `json:"serverWaitedCores"` // was ready to run, and did not get
+	Stolen    float64         `json:"stolenCores"`       // the host of this virtual machine had given them to others
 	Listed    int             `json:"listedAfter"`
 	Expected  int             `json:"expectedAfter"`
 	Bare      *bareResult     `json:"bare,omitempty"`
@@ -112,7 +113,7 @@ func (b *bench) ownStorm(ctx context.Context, errs io.Writer) (*stormResult, err
 
 	b.progress("cutting %d connections", b.cmd.Sessions)
 	m := b.startMeter()
-	start := time.Now()
+	start, stolen := time.Now(), stolenTime()
 	watch = b.bystanders(ctx, scene, true)
 	reports, err := scene.crowd.stormNow()
 	end := time.Now()
@@ -122,6 +123,7 @@ func (b *bench) ownStorm(ctx context.Context, errs io.Writer) (*stormResult, err
 	if r.Cores, r.Waited, err = m.cores(); err != nil {
 		return nil, err
 	}
+	r.Stolen = (stolenTime() - stolen).Seconds() / end.Sub(start).Seconds()
 	probes, err := watch.stop(&r.During)
 	if err != nil {
 		return nil, err
@@ -370,7 +372,7 @@ func (p *probes) close() {
 // probes.
 func (p *probes) judge(ctx context.Context, streams []*follower, start, end time.Time) (r stormStream, err error) {
 	shown := map[api.ServerID]time.Time{}
-	look := func() bool {
+	unseen := func() (n int) {
 		for _, n := range streams[1].all() {
 			if _, ok := shown[n.id]; n.kind == api.TypeAdded && !ok {
 				shown[n.id] = n.at
@@ -378,14 +380,15 @@ func (p *probes) judge(ctx context.Context, streams []*follower, start, end time
 		}
 		for _, one := range p.list {
 			if shown[one.id].IsZero() {
-				return false
+				n++
 			}
 		}
-		return true
+		return n
 	}
-	for late := end.Add(10 * time.Second); !look(); {
+	for late := end.Add(10 * time.Second); unseen() > 0; {
 		if time.Now().After(late) {
-			return r, errors.New("the stream did not show every session that came beside the storm")
+			return r, errors.Join(fmt.Errorf("the stream has not shown %d of %d sessions that came beside the storm", unseen(), len(p.list)),
+				streams[1].failure())
 		}
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
 			return r, err

@@ -155,7 +155,7 @@ func (h *heldSessions) read(s *heldSession) {
 // full.
 func (h *heldSessions) send(ctx context.Context) {
 	every := max(echoEvery, echoRest/time.Duration(len(h.sessions)))
-	tick := time.NewTicker(time.Millisecond)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	start := time.Now()
 	for n := 0; ctx.Err() == nil; <-tick.C {
