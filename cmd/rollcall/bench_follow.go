@@ -28,9 +28,10 @@ type follower struct {
 // note is one message of a stream.
 type note struct {
 	kind  string
-	id    api.ServerID // of a row message
-	total int          // of a totals message
-	at    time.Time    // the same for all messages of one step
+	id    api.ServerID   // of a row message
+	page  []api.ServerID // of an init: the first, and those after the connection was lost
+	total int            // of a totals message
+	at    time.Time      // the same for all messages of one step
 }
 
 // follow opens a stream of the target's application.
@@ -72,14 +73,21 @@ func (f *follower) read(ctx context.Context) {
 }
 
 func noteOf(m client.Message, at time.Time) note {
+	if m.Type == api.TypeInit {
+		var init api.Init
+		_ = json.Unmarshal(m.Raw, &init) // package client has read it already
+		n := note{kind: m.Type, at: at}
+		for _, row := range init.Items {
+			n.page = append(n.page, row.ServerID)
+		}
+		return n
+	}
 	var body struct {
 		Row      api.Row      `json:"row"`
 		ServerID api.ServerID `json:"serverId"`
 		Total    int          `json:"total"`
 	}
-	if m.Type != api.TypeInit {
-		_ = json.Unmarshal(m.Raw, &body) // package client has read it already
-	}
+	_ = json.Unmarshal(m.Raw, &body) // as above
 	return note{kind: m.Type, id: body.Row.ServerID + body.ServerID, total: body.Total, at: at}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rollcallhq/rollcall/api"
@@ -320,7 +321,8 @@ func (w *bystanders) stop(r *bystanderResult) (*probes, error) {
 
 // probes are sessions that come beside a storm.
 type probes struct {
-	wait sync.WaitGroup
+	wait    sync.WaitGroup
+	pending atomic.Int64 // dialled, and neither welcome nor refused
 
 	mu   sync.Mutex
 	list []probe
@@ -333,17 +335,26 @@ type probe struct {
 	dialled, welcomed time.Time
 }
 
+// probesPending is how many probes may come at once, as after a halt of the machine: more of them would push each other off the page
+// that is to show them.
+const probesPending = api.MaxPageSize / 2
+
 // probeLicenses is what the licenses of newcomers begin with, and no other.
 const probeLicenses = "LIC-1"
 
 // come lets a session come now and then, until ctx ends, and returns once all have.
 func (p *probes) come(ctx context.Context, b *bench) error {
 	for n := 0; pause(ctx, stormProbe) == nil; n++ {
+		if p.pending.Load() >= probesPending {
+			continue
+		}
 		hello, err := helloFor(b.target, newcomers+n)
 		if err != nil {
 			return err
 		}
+		p.pending.Add(1)
 		p.wait.Go(func() {
+			defer p.pending.Add(-1)
 			one := probe{dialled: time.Now()}
 			w, welcome, err := b.dial.open(context.WithoutCancel(ctx), hello)
 			one.wire, one.id, one.welcomed = w, welcome.ServerID, time.Now()
@@ -368,14 +379,24 @@ func (p *probes) close() {
 	}
 }
 
+// shows returns the sessions that came into view.
+func (n note) shows() []api.ServerID {
+	if n.kind == api.TypeAdded {
+		return []api.ServerID{n.id}
+	}
+	return n.page
+}
+
 // judge compares when the probes came with what the streams showed, the first of which is of the first page and the second of the
 // probes.
 func (p *probes) judge(ctx context.Context, streams []*follower, start, end time.Time) (r stormStream, err error) {
 	shown := map[api.ServerID]time.Time{}
 	unseen := func() (n int) {
 		for _, n := range streams[1].all() {
-			if _, ok := shown[n.id]; n.kind == api.TypeAdded && !ok {
-				shown[n.id] = n.at
+			for _, id := range n.shows() {
+				if _, ok := shown[id]; !ok {
+					shown[id] = n.at
+				}
 			}
 		}
 		for _, one := range p.list {
