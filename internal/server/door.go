@@ -110,16 +110,12 @@ func (d *door) Accept() (net.Conn, error) {
 
 // next returns the first newcomer, when there is time for one more.
 func (d *door) next() (net.Conn, error) {
-	for {
+	for !d.closed.Load() {
 		wait := d.untilFree(time.Now())
-		conn := d.first(wait <= 0)
-		switch {
-		case d.closed.Load():
-			d.sendAway(conn)
-			return nil, net.ErrClosed
-		case conn != nil:
-			return conn, nil
-		case wait <= 0:
+		if wait <= 0 {
+			if conn := d.first(); conn != nil {
+				return conn, nil
+			}
 			if l, ok := d.Listener.(deadliner); ok {
 				_ = l.SetDeadline(time.Time{}) // it is closed, which Accept tells
 			}
@@ -132,16 +128,20 @@ func (d *door) next() (net.Conn, error) {
 			d.pause(wait)
 		}
 	}
+	for conn := d.first(); conn != nil; conn = d.first() {
+		abort(conn)
+	}
+	return nil, net.ErrClosed
 }
 
 // deadliner is a listener that can be asked whether there is somebody; *net.TCPListener is.
 type deadliner interface{ SetDeadline(time.Time) error }
 
-// first takes the first one out of the line; nil when there is none, or now is false.
-func (d *door) first(now bool) net.Conn {
+// first takes the first one out of the line; nil when there is none.
+func (d *door) first() net.Conn {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !now || d.line.Len() == 0 {
+	if d.line.Len() == 0 {
 		return nil
 	}
 	conn, _ := d.line.Remove(d.line.Front()).(net.Conn)
@@ -185,13 +185,6 @@ func (d *door) pause(wait time.Duration) {
 func (d *door) Close() error {
 	d.closed.Store(true)
 	return d.Listener.Close()
-}
-
-// sendAway closes a connection, unless it is nil, and those in line.
-func (d *door) sendAway(conn net.Conn) {
-	for ; conn != nil; conn = d.first(true) {
-		abort(conn)
-	}
 }
 
 // untilFree returns how long it is until the newcomers are fewer than freshLimit, if none of them is served.

@@ -308,6 +308,26 @@ func TestDoorLinesUp(t *testing.T) {
 	})
 }
 
+// TestClosedDoorKeepsNobody: who stands in line when the door closes is sent away, also while others are waited for.
+func TestClosedDoorKeepsNobody(t *testing.T) {
+	d := newDoor(patient(&pipes{closed: make(chan struct{})}), "connections", 100, func() int { return 0 },
+		prometheus.NewCounter(prometheus.CounterOpts{Name: "heads"}), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	for range freshLimit {
+		ours, _ := net.Pipe()
+		d.connState(ours, http.StateNew)
+	}
+	ours, theirs := net.Pipe()
+	d.line.PushBack(ours)
+	_ = d.Close()
+	if _, err := d.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a closed door returned %v", err)
+	}
+	_ = theirs.SetReadDeadline(time.Now().Add(time.Second))
+	if _, err := theirs.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("who stood in line was not sent away: %v", err)
+	}
+}
+
 // TestDoorCountsTheKept: connections that were taken over take places, and never make room.
 func TestDoorCountsTheKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
