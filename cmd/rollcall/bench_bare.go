@@ -114,7 +114,7 @@ func (b *bench) bareStorm(ctx context.Context, errs io.Writer) (*bareResult, err
 	if err := pause(ctx, stormBefore); err != nil {
 		return nil, err
 	}
-	m, start, stolen := bare.startMeter(), time.Now(), stolenTime()
+	m := bare.startMeter()
 	reports, err := crowd.stormNow()
 	if err != nil {
 		return nil, err
@@ -125,8 +125,7 @@ func (b *bench) bareStorm(ctx context.Context, errs io.Writer) (*bareResult, err
 	if storm.Missing > 0 {
 		return nil, fmt.Errorf("%d of %d clients did not come back to the bare server: %s", storm.Missing, storm.Sessions, storm.FirstErr)
 	}
-	r := &bareResult{Seconds: storm.Seconds, PerSecond: storm.PerSecond}
-	r.Stolen = (stolenTime() - stolen).Seconds() / time.Since(start).Seconds()
+	r := &bareResult{Seconds: storm.Seconds, PerSecond: storm.PerSecond, Stolen: m.stolenCores()}
 	r.Cores, _, err = m.cores()
 	return r, err
 }

@@ -143,7 +143,6 @@ func (f *flock) turn(wait time.Duration) error {
 		}
 		if err := f.act(&f.birds[i], e.Events); err != nil {
 			f.lose(i, err)
-			continue
 		}
 	}
 	return nil

@@ -16,11 +16,12 @@ type meter struct {
 	start  time.Time
 	used   time.Duration
 	waited time.Duration
+	stolen time.Duration
 	err    error
 }
 
 func (b *bench) startMeter() *meter {
-	m := &meter{pid: b.target.PID, start: time.Now()}
+	m := &meter{pid: b.target.PID, start: time.Now(), stolen: stolenTime()}
 	m.used, m.waited, m.err = processorTime(m.pid)
 	return m
 }
@@ -30,6 +31,11 @@ func (m *meter) cores() (used, waited float64, err error) {
 	u, w, err := processorTime(m.pid)
 	seconds := time.Since(m.start).Seconds()
 	return (u - m.used).Seconds() / seconds, max(0, (w-m.waited).Seconds()/seconds), errors.Join(m.err, err)
+}
+
+// stolenCores returns how many of the machine's cores its host has given to others since the start.
+func (m *meter) stolenCores() float64 {
+	return (stolenTime() - m.stolen).Seconds() / time.Since(m.start).Seconds()
 }
 
 // stolenTime returns for how long the processors of this virtual machine were ready to run and the host ran something else, since the

@@ -114,7 +114,7 @@ func (b *bench) ownStorm(ctx context.Context, errs io.Writer) (*stormResult, err
 
 	b.progress("cutting %d connections", b.cmd.Sessions)
 	m := b.startMeter()
-	start, stolen := time.Now(), stolenTime()
+	start := time.Now()
 	watch = b.bystanders(ctx, scene, true)
 	reports, err := scene.crowd.stormNow()
 	end := time.Now()
@@ -124,7 +124,7 @@ func (b *bench) ownStorm(ctx context.Context, errs io.Writer) (*stormResult, err
 	if r.Cores, r.Waited, err = m.cores(); err != nil {
 		return nil, err
 	}
-	r.Stolen = (stolenTime() - stolen).Seconds() / end.Sub(start).Seconds()
+	r.Stolen = m.stolenCores()
 	probes, err := watch.stop(&r.During)
 	if err != nil {
 		return nil, err
